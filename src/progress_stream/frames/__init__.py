@@ -1,0 +1,1 @@
+"""Bytes of the stream formats, out and back in. Pure; knows neither jobs nor sockets."""

@@ -1,0 +1,133 @@
+"""Server-Sent Events as bytes, and back (WHATWG HTML §9.2). Refuses what cannot be framed; never repairs it.
+
+What a frame means is left to others. JSON in `data` comes with U+0085, U+2028 and U+2029 escaped (`events.encode`).
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import InvalidInput
+
+#: A line longer than this from a server is not an event of ours; the parser stops rather than buffer it.
+MAX_LINE_BYTES: Final = 8 * 1024 * 1024
+
+
+def encode(*, data: bytes | None = None, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
+    """One frame with its blank line. `data` is one line; `retry` milliseconds.
+
+    Raises InvalidInput for CR or LF anywhere, and NUL in `id` (§9.2.6: such an id is ignored by the client).
+    """
+    lines: list[bytes] = []
+    if retry is not None:
+        if retry < 0:
+            raise InvalidInput("retry", "is negative", "milliseconds")
+        lines.append(b"retry: %d\n" % retry)
+    if id is not None:
+        lines.append(b"id: %b\n" % _one_line("id", id, b"\r\n\0"))
+    if event is not None:
+        lines.append(b"event: %b\n" % _one_line("event", event, b"\r\n\0"))
+    if data is not None:
+        if b"\n" in data or b"\r" in data:
+            raise InvalidInput("data", "holds a line break", "one line")
+        lines.append(b"data: %b\n" % data)
+    lines.append(b"\n")
+    return b"".join(lines)
+
+
+def stored(id: bytes, type: bytes, data: bytes) -> bytes:
+    """The frame of an entry read from Redis, of which the writer has checked type and data; the hot path of the hub."""
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (id, type, data)
+
+
+def is_frameable(type: bytes, data: bytes) -> bool:
+    """False for an entry that somebody else wrote into the stream and that would break the framing."""
+    return not (b"\n" in data or b"\r" in data or b"\n" in type or b"\r" in type or not type)
+
+
+def comment(text: str = "") -> bytes:
+    """One comment line and no blank line after it: some clients fire an empty message at every blank line."""
+    return b":%b\n" % _one_line("comment", text, b"\r\n")
+
+
+def _one_line(name: str, text: str, forbidden: bytes) -> bytes:
+    try:
+        line = text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(name, "holds a lone surrogate", "text that UTF-8 can hold") from None
+    if any(byte in forbidden for byte in line):
+        raise InvalidInput(name, "holds a line break or NUL", "one line of text")
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One dispatched event: `id` is the last event id as of this event, `retry` what came with it."""
+
+    event: str
+    data: str
+    id: str
+    retry: int | None = None
+
+
+class Parser:
+    """Bytes in any cuts in, frames out, as §9.2.6 has it: BOM, CR, LF, CRLF, ids with NUL, events without data."""
+
+    def __init__(self) -> None:
+        self.last_event_id = ""
+        self.retry: int | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._at_start = True
+        self._after_cr = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._data: list[str] = []
+        self._event = ""
+        self._retry: int | None = None
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that this chunk completes. Raises InvalidInput when a line grows past MAX_LINE_BYTES."""
+        frames = [frame for line in self._lines(chunk) if (frame := self._take(line)) is not None]
+        if len(self._text) > MAX_LINE_BYTES:
+            raise InvalidInput("stream", "holds an endless line", f"lines up to {MAX_LINE_BYTES} characters")
+        return frames
+
+    def _lines(self, chunk: bytes) -> Iterator[str]:
+        text = self._decoder.decode(chunk)
+        if self._at_start and text:
+            self._at_start = False
+            text = text.removeprefix("\ufeff")
+        if self._after_cr and text.startswith("\n"):
+            text = text[1:]
+        if text:
+            self._after_cr = text.endswith("\r")
+        pieces = (self._text + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._text = pieces.pop()
+        yield from pieces
+
+    def _take(self, line: str) -> Frame | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._event = value
+        elif name == "id" and "\0" not in value:
+            self.last_event_id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self.retry = self._retry = int(value)
+        return None
+
+    def _dispatch(self) -> Frame | None:
+        frame = None
+        if self._data:
+            frame = Frame(self._event or "message", "\n".join(self._data), self.last_event_id, self._retry)
+        self._reset()
+        return frame

@@ -1,0 +1,301 @@
+"""What a job is: its states, the fold of its events into one object, and when somebody must step in. All pure.
+
+The fold runs where an event is made (one rule in one language); `web/client/fold.js` follows the same vectors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from . import events
+from .errors import InvalidEvent
+from .events import TERMINAL, Event, EventId
+
+State = dict[str, Any]
+
+# Lifecycle events only (progress, step, log and own types need "running"). Not in a row: refused. No row: terminal.
+NEXT: Final[dict[str, dict[str, str]]] = {
+    "queued": {"started": "running", "failed": "failed", "cancelled": "cancelled"},
+    "running": {
+        "started": "running", "retrying": "retrying",
+        "succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled",
+    },
+    "retrying": {"started": "running", "failed": "failed", "cancelled": "cancelled"},
+}  # fmt: skip
+LIFECYCLE: Final = frozenset({"queued", "started", "retrying"}) | TERMINAL
+
+#: Every key of the state object, in the contract's order. One that is not known is null.
+FIELDS: Final = (
+    "id", "actor", "queue", "title", "owner", "state", "attempt", "max_attempts", "run_at", "next_at", "done", "total",
+    "unit", "rate", "eta", "message", "steps", "parent", "parts", "retry_of", "stalled", "cancel_requested", "error",
+    "result", "created_at", "started_at", "finished_at", "updated_at", "seen_at", "last_event_id", "waiting_for",
+)  # fmt: skip
+
+MAX_STEPS: Final = 100
+
+
+def advance(state: str, event_type: str) -> str:
+    """The state after an event of this type. Raises InvalidEvent when the table does not allow it."""
+    row = NEXT.get(state)
+    if row is None:
+        raise InvalidEvent("type", f"{event_type!r} after the end ({state})", "nothing")
+    if event_type in LIFECYCLE:
+        if event_type not in row:
+            raise InvalidEvent("type", f"{event_type!r} while {state}", ", ".join(sorted(row)))
+        return row[event_type]
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a job is before anything has happened to it: travels in the message, so that a lost `queued` loses nothing."""
+
+    id: str
+    actor: str
+    queue: str | None = None
+    title: str | None = None
+    owner: str | None = None
+    max_attempts: int | None = None
+    created_at: int = 0  #: milliseconds since 1970
+    run_at: int | None = None  #: milliseconds since 1970, of a delayed message
+    parent: str | None = None
+    retry_of: str | None = None
+
+    def to_options(self) -> dict[str, Any]:
+        """What a message's options carry of it: JSON, without what the message itself says."""
+        kept = ("title", "owner", "max_attempts", "created_at", "run_at", "parent", "retry_of")
+        return {name: value for name in kept if (value := getattr(self, name)) is not None}
+
+    @classmethod
+    def from_options(cls, id: str, actor: str, queue: str | None, options: Mapping[str, Any]) -> Header:
+        """The header of a message. What is missing in the options is unknown; what is foreign is ignored."""
+        kept = ("title", "owner", "max_attempts", "created_at", "run_at", "parent", "retry_of")
+        return cls(id, actor, queue, **{name: options[name] for name in kept if options.get(name) is not None})
+
+
+def new(header: Header) -> State:
+    """The state of a job that has just been queued."""
+    state: State = dict.fromkeys(FIELDS)
+    state.update(
+        id=header.id, actor=header.actor, queue=header.queue, title=header.title, owner=header.owner, state="queued",
+        max_attempts=header.max_attempts, parent=header.parent, retry_of=header.retry_of,
+        steps=[], stalled=False, cancel_requested=False, created_at=events.text_of(header.created_at),
+        run_at=None if header.run_at is None else events.text_of(header.run_at),
+    )  # fmt: skip
+    state["updated_at"] = state["created_at"]
+    return state
+
+
+#: What a new attempt begins without.
+_FORGOTTEN: Final = ("done", "total", "unit", "rate", "eta", "message", "error", "result", "finished_at", "next_at")
+
+
+def fold(state: State, event: Event) -> State:
+    """The state after one event. The argument stays as it is; an event that the table does not allow changes nothing."""
+    kind = event["type"]
+    try:
+        following = advance(state["state"], kind)
+    except InvalidEvent:
+        return state
+    after = {**state, "state": following, "updated_at": event["at"]}
+    if kind != "stalled" and "attempt" in event:
+        after["attempt"] = event["attempt"]
+        after["stalled"] = False
+    handle = _FOLDS.get(kind)
+    if handle is not None:
+        handle(after, event)
+    return after
+
+
+def _started(state: State, event: Event) -> None:
+    state.update(dict.fromkeys(_FORGOTTEN), steps=[], stalled=False, started_at=event["at"])
+
+
+def _progress(state: State, event: Event) -> None:
+    done, total = event.get("done"), event.get("total")
+    if total is not None:
+        state["total"] = total
+    if done is not None and (state["done"] is None or done >= state["done"]):
+        state["done"] = done
+    if state["done"] is not None and state["total"] is not None and state["done"] > state["total"]:
+        state["total"] = state["done"]
+    for name in ("unit", "message"):
+        if name in event:
+            state[name] = event[name]
+    state["rate"] = event.get("rate", state["rate"])
+    state["eta"] = event.get("eta")
+
+
+def _step(state: State, event: Event) -> None:
+    steps = [dict(step) for step in state["steps"]]
+    known = next((step for step in steps if step["name"] == event.get("name")), None)
+    if known is None:
+        known = {"name": event.get("name"), "state": None, "seconds": None}
+        steps.append(known)
+    known["state"] = event.get("state")
+    known["seconds"] = event.get("seconds")
+    state["steps"] = steps[-MAX_STEPS:]
+
+
+def _stalled(state: State, event: Event) -> None:
+    state.update(stalled=True, eta=None)
+
+
+def _cancelling(state: State, event: Event) -> None:
+    state["cancel_requested"] = True
+
+
+def _retrying(state: State, event: Event) -> None:
+    state.update(error=event.get("error"), next_at=event.get("next_at"), eta=None, rate=None)
+
+
+def _ended(state: State, event: Event) -> None:
+    state.update(finished_at=event["at"], next_at=None, eta=None, error=event.get("error"), result=event.get("result"))
+
+
+_FOLDS = {
+    "started": _started, "progress": _progress, "step": _step, "stalled": _stalled, "cancelling": _cancelling,
+    "retrying": _retrying, "succeeded": _ended, "failed": _ended, "cancelled": _ended,
+}  # fmt: skip
+
+
+def pack(state: State) -> bytes:
+    """The stored form of a state: its known fields as JSON, with the form's version."""
+    return events.encode({"v": 1} | {name: value for name, value in state.items() if value not in (None, False, [])})
+
+
+def unpack(packed: bytes) -> State:
+    """The state of a stored form. Raises ValueError for what is not one."""
+    known = json.loads(packed)
+    if not isinstance(known, dict) or known.get("v") != 1:
+        raise ValueError("a stored state of an unknown form")
+    state: State = dict.fromkeys(FIELDS)
+    state.update(steps=[], stalled=False, cancel_requested=False)
+    state.update((name, value) for name, value in known.items() if name in state)
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the scripts guard by; only they write it."""
+
+    epoch: int
+    n: int
+    attempt: int
+    nonce: str
+    sequence: int
+    status: str
+    replid: str
+    born: EventId
+
+    @property
+    def last(self) -> EventId:
+        """The id of the newest event."""
+        return EventId(self.epoch, self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A job as Redis holds it: the attempt's packed state, and beside it what others write. Times in Redis' milliseconds."""
+
+    packed: State
+    control: Control
+    seen_at: int | None = None
+    stalled_at: int | None = None
+    cancel_at: int | None = None
+    end: Mapping[str, Any] | None = None
+    file: Mapping[str, Any] | None = None
+    confirmed: bool = True
+    fingerprint: str = ""
+    waiting_for: str | None = field(default=None, compare=False)
+
+    @property
+    def terminal(self) -> bool:
+        return self.control.status in TERMINAL
+
+
+def view(record: Record) -> State:
+    """The state object that the outside sees."""
+    state = dict(record.packed)
+    state["state"] = record.control.status
+    state["attempt"] = record.control.attempt or None
+    state["stalled"] = record.stalled_at is not None and not record.terminal
+    state["cancel_requested"] = record.cancel_at is not None
+    state["seen_at"] = None if record.seen_at is None else events.text_of(record.seen_at)
+    state["last_event_id"] = str(record.control.last)
+    if state["stalled"]:
+        state["eta"] = None
+    if record.end is not None:
+        _ended(state, dict(record.end))
+        state["updated_at"] = record.end["at"]
+    if state["state"] == "queued":
+        state["waiting_for"] = record.waiting_for
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """After how many milliseconds somebody steps in."""
+
+    stalled_ms: int
+    abandoned_ms: int
+    unconfirmed_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until` (ms); None: nothing ever."""
+
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """The worker gave no sign for `silent_ms`: say so once."""
+
+    silent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """No worker will end this job: end it as failed, of type Lost."""
+
+    message: str
+
+
+def verdict(record: Record, now: int, limits: Limits) -> Wait | Stall | Lose:
+    """What the sweep should do with a job at `now` (ms, Redis' clock)."""
+    match record.control.status:
+        case "queued":
+            return _verdict_on_queued(record, now, limits)
+        case "retrying":
+            due = _next_at(record) + limits.abandoned_ms
+            return Wait(due) if now < due else Lose("the next attempt never began")
+        case "running":
+            return _verdict_on_running(record, now, limits)
+    return Wait(None)
+
+
+def _verdict_on_queued(record: Record, now: int, limits: Limits) -> Wait | Lose:
+    if record.confirmed:
+        return Wait(None)
+    due = record.control.born.epoch + limits.unconfirmed_ms
+    return Wait(due) if now < due else Lose("the broker never confirmed that it took the job")
+
+
+def _verdict_on_running(record: Record, now: int, limits: Limits) -> Wait | Stall | Lose:
+    seen = record.seen_at or 0
+    silent = now - seen
+    if silent >= limits.abandoned_ms:
+        return Lose(f"no sign from its worker for {silent // 1000} seconds")
+    if silent < limits.stalled_ms:
+        return Wait(seen + limits.stalled_ms)
+    return Wait(seen + limits.abandoned_ms) if record.stalled_at is not None else Stall(silent)
+
+
+def _next_at(record: Record) -> int:
+    text = record.packed.get("next_at")
+    return events.ms_of(text) if text else (record.seen_at or 0)
