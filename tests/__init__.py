@@ -1,0 +1,1 @@
+"""Every test; `support` holds the servers and clients they share."""

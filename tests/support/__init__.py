@@ -1,0 +1,1 @@
+"""What tests share: real servers with faults on demand, and clients."""
