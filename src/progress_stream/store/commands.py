@@ -1,0 +1,396 @@
+"""What Redis is asked, as values: keys, arguments, and how the answer is read. Knows no connection and no loop.
+
+A worker's thread and the server's loop send the same values by `sync.SyncStore` and `aio.AsyncStore`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Generic, TypeVar
+
+from .. import events, jobs
+from ..errors import AlreadyEnded, NoSuchJob, SequenceHole, StaleAttempt, StoreUnavailable, Tombstoned
+from ..events import TERMINAL, Event, EventId
+from ..jobs import Control, Header, Record, State
+from ..settings import Settings
+from .keys import Keys
+
+T = TypeVar("T")
+
+#: Stands in an event's JSON where the script puts the attempt's number, which only it knows.
+_ATTEMPT_MARK: Final = 987_654_321_987_654
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script with what it shares put before it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of that name from `scripts/`."""
+    folder = files(__package__) / "scripts"
+    source = (folder / f"{name}.lua").read_text()
+    if name != "read":
+        source = (folder / "_control.lua").read_text() + source
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One script call. `read` turns Redis' answer into a value, or raises a StoreError."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[str | bytes | int, ...]
+    read: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[T]):
+    """One plain command, or several sent as one pipeline."""
+
+    lines: tuple[tuple[str | bytes | int | float, ...], ...]
+    read: Callable[[list[Any]], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What `create` found: `id` is the `queued` event's when it made the job, None when one was there."""
+
+    id: EventId | None
+    status: str = "queued"
+    fingerprint: str = ""
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    attempt: int
+    id: EventId
+
+
+@dataclass(frozen=True, slots=True)
+class Worn:
+    """The job was begun MAX_STARTS times in a row without an end: it is not begun again."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """`id` of the last event of the call; None for a mere sign of life."""
+
+    id: EventId | None
+    cancel_requested: bool
+    stalled: bool
+    replid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything of one job at one moment of one server. `now` in that server's milliseconds."""
+
+    role: str
+    replid: str
+    record: Record | None
+    tombstone: bool
+    entries: list[tuple[EventId, bytes, bytes]]
+    now: int
+
+
+def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
+    """An event's JSON before the attempt's number, after it, and whole without an attempt."""
+    plain = {name: value for name, value in event.items() if name != "attempt"}
+    before, _, after = events.encode({"job": None, "type": None, "at": None} | plain | {"attempt": _ATTEMPT_MARK}).partition(
+        str(_ATTEMPT_MARK).encode()
+    )
+    return before, after, events.encode(plain)
+
+
+class Commands:
+    """Makes the calls for one installation."""
+
+    def __init__(self, keys: Keys, settings: Settings) -> None:
+        self.keys = keys
+        self._settings = settings
+
+    def create(
+        self, header: Header, event: Event, *, confirmed: bool = False, fingerprint: str = "", unconfirmed_ms: int = 60_000
+    ) -> Call[Created]:
+        """The job with its `queued` event, if nothing of that id exists. Raises Tombstoned."""
+        state = jobs.fold(jobs.new(header), event)
+        args = (
+            self.keys.channel(header.id), header.id, int(confirmed), fingerprint, events.encode(event), jobs.pack(state),
+            self._settings.history_events, unconfirmed_ms,
+        )  # fmt: skip
+
+        def read(reply: Any) -> Created:
+            match reply:
+                case [b"created", id]:
+                    return Created(_id(id))
+                case [b"exists", status, found, known]:
+                    return Created(None, status.decode(), found.decode(), bool(known))
+            raise _refusal(reply, header.id)
+
+        return Call(script("create"), self.keys.of(header.id), args, read)
+
+    def start(
+        self, header: Header, event: Event, nonce: str, *, may_create: bool, last: EventId | None = None, least_attempt: int = 1
+    ) -> Call[Started | Worn]:
+        """Take the job over. `event` is `started` without its attempt; `last` the newest id this reporter was given for the job.
+
+        Raises AlreadyEnded, StaleAttempt, NoSuchJob, Tombstoned.
+        """
+        before, after, _ = split_at_attempt(event)
+        state = jobs.fold(jobs.new(header), event)
+        given = last or events.BEGINNING
+        args = (
+            self.keys.channel(header.id), header.id, nonce, before, after, jobs.pack(state), self._settings.history_events,
+            self._settings.stalled_seconds * 1000, int(may_create), self._settings.max_starts, given.epoch, given.n, least_attempt,
+        )  # fmt: skip
+
+        def read(reply: Any) -> Started | Worn:
+            match reply:
+                case [b"started", attempt, id]:
+                    return Started(attempt, _id(id))
+                case [b"worn", attempt]:
+                    return Worn(attempt)
+            raise _refusal(reply, header.id)
+
+        return Call(script("start"), self.keys.of(header.id), args, read)
+
+    def append(
+        self,
+        job: str,
+        attempt: int,
+        nonce: str,
+        sequence: int,
+        batch: Sequence[tuple[str, bytes]],
+        state: State | None,
+        *,
+        jump: bool = False,
+        file: Mapping[str, Any] | None = None,
+    ) -> Call[Appended]:
+        """`batch` of (type, encoded data), numbered `sequence`, `sequence + 1`, …; an empty one is a sign of life.
+
+        `state` is the fold up to and with the batch. Raises StaleAttempt, AlreadyEnded, SequenceHole, NoSuchJob, Tombstoned.
+        """
+        status = next((after for type, _ in reversed(batch) if (after := _STATUS_AFTER.get(type))), "")
+        args: list[str | bytes | int] = [
+            self.keys.channel(job), job, attempt, nonce, sequence, int(jump), self._settings.history_events,
+            b"" if state is None else jobs.pack(state), status, self._due_ms(status), self._settings.replay_seconds,
+            self._settings.state_seconds, b"" if file is None else events.encode(file),
+        ]  # fmt: skip
+        for type, data in batch:
+            args += (type, data)
+
+        def read(reply: Any) -> Appended:
+            match reply:
+                case [b"ok", id, cancel, stalled, replid]:
+                    return Appended(_id(id) if id else None, bool(cancel), bool(stalled), replid.decode())
+                case [b"hole", last]:
+                    raise SequenceHole(job, last)
+            raise _refusal(reply, job, attempt)
+
+        return Call(script("append"), self.keys.of(job), tuple(args), read)
+
+    def intervene(
+        self,
+        job: str,
+        event: Event,
+        *,
+        statuses: Sequence[str],
+        attempt: int | None = None,
+        seen_at: int | None = None,
+        field: str = "",
+        due_ms: int | None = None,
+    ) -> Call[EventId | None]:
+        """One event by somebody who does not hold the attempt; a terminal one ends the job.
+
+        None when the job is no longer as it was when that was decided. `field`: stalled_at or cancel_at, set to now, refused when
+        set already. Raises AlreadyEnded, NoSuchJob, Tombstoned.
+        """
+        type = str(event["type"])
+        status = type if type in TERMINAL else ""
+        before, after, plain = split_at_attempt(event)
+        wait = due_ms if due_ms is not None else self._due_ms(status)
+        args = (
+            self.keys.channel(job), job, ",".join(statuses), "" if attempt is None else attempt,
+            "" if seen_at is None else seen_at, type, before, after, plain, status, "end" if status else field, "",
+            self._settings.history_events, wait, self._settings.replay_seconds, self._settings.state_seconds,
+        )  # fmt: skip
+
+        def read(reply: Any) -> EventId | None:
+            match reply:
+                case [b"done", id]:
+                    return _id(id)
+                case [b"changed"]:
+                    return None
+            raise _refusal(reply, job)
+
+        return Call(script("intervene"), self.keys.of(job), args, read)
+
+    def look(self, job: str, position: EventId | None = None, count: int = 0) -> Call[Look]:
+        """The job, and up to `count` entries from `position` on (inclusively); None: no entries."""
+        args = ("" if position is None else str(position), max(count, 1))
+        return Call(script("read"), self.keys.of(job)[:2], args, _look)
+
+    def remove(self, job: str, *, statuses: Sequence[str], tombstone: bool, only_unconfirmed: bool = False) -> Call[bool]:
+        """True when the job is gone now. Raises AlreadyEnded when it is in another status, NoSuchJob."""
+        life = max(self._settings.state_seconds, self._settings.abandoned_seconds) if tombstone else 0
+        args = (job, ",".join(statuses), life, int(only_unconfirmed))
+
+        def read(reply: Any) -> bool:
+            match reply:
+                case [b"removed"]:
+                    return True
+                case [b"status", status]:
+                    raise AlreadyEnded(job, status.decode())
+            raise _refusal(reply, job)
+
+        return Call(script("remove"), self.keys.of(job), args, read)
+
+    def _due_ms(self, status: str) -> int:
+        """When the sweep should look at a job that takes this status; 0 leaves what was set. Ended ones: their files."""
+        if status in TERMINAL:
+            return self._settings.state_seconds * 1000
+        if status == "retrying":
+            return self._settings.abandoned_seconds * 1000
+        return self._settings.stalled_seconds * 1000
+
+    def tail(self, job: str) -> tuple[str, ...]:
+        """The newest entry alone: what a tail check reads."""
+        return ("XREVRANGE", self.keys.events(job), "+", "-", "COUNT", "1")
+
+    def put_record(self, kind: str, key: str, value: bytes, seconds: int) -> Command[None]:
+        return Command((("SET", self.keys.record(kind, key), value, "EX", seconds),), lambda _: None)
+
+    def get_record(self, kind: str, key: str) -> Command[bytes | None]:
+        return Command((("GET", self.keys.record(kind, key)),), lambda replies: replies[0])
+
+    def announce(self, actors: Mapping[str, bytes], seconds: int) -> Command[None]:
+        """Say that these actors (name → JSON) can be started, for so many seconds; renewed by their worker."""
+        key = self.keys.actors()
+        lines: list[tuple[str | bytes | int | float, ...]] = [("TIME",)]
+        for name, description in actors.items():
+            lines.append(("SET", f"{key}:{name}", description, "EX", seconds))
+            lines.append(("SADD", key, name))
+        return Command(tuple(lines), lambda _: None)
+
+    def announced_names(self) -> Command[list[str]]:
+        return Command((("SMEMBERS", self.keys.actors()),), lambda replies: sorted(name.decode() for name in replies[0]))
+
+    def announced(self, names: Sequence[str]) -> Command[dict[str, bytes]]:
+        """The descriptions of those of these actors that a worker still announces."""
+        key = self.keys.actors()
+
+        def read(replies: list[Any]) -> dict[str, bytes]:
+            return {name: text for name, text in zip(names, replies, strict=True) if text is not None}
+
+        return Command(tuple(("GET", f"{key}:{name}") for name in names), read)
+
+    def hint(self, owner: str, job: str, created_at: int, actor: str, state: str) -> Command[None]:
+        """Note a job in its owner's lists; written before the job itself, for a reader drops what does not fit."""
+        names = (
+            self.keys.hints(owner), self.keys.hints(owner, state=state), self.keys.hints(owner, actor=actor),
+            self.keys.hints(owner, state=state, actor=actor),
+        )  # fmt: skip
+        return Command(tuple(("ZADD", name, created_at, job) for name in names), lambda _: None)
+
+    def hinted(self, owner: str, *, state: str | None = None, actor: str | None = None, limit: int = 200) -> Command[list[str]]:
+        """The newest ids in one of an owner's lists: hints, to be checked against each job."""
+        key = self.keys.hints(owner, state=state, actor=actor)
+        return Command((("ZREVRANGE", key, 0, limit - 1),), lambda replies: [id.decode() for id in replies[0]])
+
+    def due(self, partition: int, until_ms: int, limit: int) -> tuple[str | int, ...]:
+        return ("ZRANGE", self.keys.due(partition), "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
+
+    def postpone(self, partition: int, job: str, until_ms: int) -> Command[None]:
+        return Command((("ZADD", self.keys.due(partition), "XX", until_ms, job),), lambda _: None)
+
+    def settle(self, partition: int, job: str) -> Command[None]:
+        return Command((("ZREM", self.keys.due(partition), job),), lambda _: None)
+
+    def lease(self, holder: str, milliseconds: int) -> Command[bool]:
+        """True for the one who may sweep for so long."""
+        return Command((("SET", self.keys.sweeper(), holder, "NX", "PX", milliseconds),), lambda replies: bool(replies[0]))
+
+    def marker(self, proposal: str) -> Command[str]:
+        """The marker of this Redis' contents: another one than before means that it was emptied."""
+        lines = (("SET", self.keys.marker(), proposal, "NX"), ("GET", self.keys.marker()))
+        return Command(lines, lambda replies: replies[1].decode())
+
+    def clock(self) -> Command[int]:
+        """Redis' time in milliseconds."""
+        return Command((("TIME",),), lambda replies: int(replies[0][0]) * 1000 + int(replies[0][1]) // 1000)
+
+
+_STATUS_AFTER: Final = {
+    "started": "running", "retrying": "retrying", "succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled",
+}  # fmt: skip
+
+
+def _id(text: bytes) -> EventId:
+    epoch, _, n = text.partition(b"-")
+    return EventId(int(epoch), int(n))
+
+
+def _refusal(reply: Any, job: str, attempt: int | None = None) -> Exception:
+    match reply:
+        case [b"missing"]:
+            return NoSuchJob(job)
+        case [b"tombstone"]:
+            return Tombstoned(job)
+        case [b"superseded", _]:
+            return StaleAttempt(job, attempt)
+        case [b"ended", status]:
+            return AlreadyEnded(job, status.decode())
+    return StoreUnavailable("Redis gave an answer that its script cannot give")
+
+
+def _look(reply: Any) -> Look:
+    role, replid, fields, entries, now = reply
+    return Look(
+        role.decode(), replid.decode(), _record(fields), fields[1] is not None,
+        [entry for raw in entries if (entry := entry_of(raw)) is not None], now,
+    )  # fmt: skip
+
+
+def entry_of(raw: Any) -> tuple[EventId, bytes, bytes] | None:
+    """(id, type, data) of an entry; one that another program wrote without our fields keeps its place with empty ones."""
+    id, values = raw
+    if values is None:
+        return None
+    pairs = dict(zip(values[::2], values[1::2], strict=False))
+    return _id(id), pairs.get(b"t", b""), pairs.get(b"d", b"")
+
+
+def _record(fields: list[bytes | None]) -> Record | None:
+    control, _, packed, seen, stalled, cancel, end, file, confirmed, fingerprint = fields
+    if control is None or packed is None:
+        return None
+    c = json.loads(control)
+    return Record(
+        packed=jobs.unpack(packed),
+        control=Control(
+            epoch=int(c[0]), n=int(c[1]), attempt=int(c[2]), nonce=c[3], sequence=int(c[4]), status=c[5], replid=c[6],
+            born=EventId(int(c[7]), int(c[8])),
+        ),
+        seen_at=_number(seen), stalled_at=_number(stalled), cancel_at=_number(cancel),
+        end=None if end is None else events.decode(end), file=None if file is None else events.decode(file),
+        confirmed=confirmed == b"1", fingerprint=(fingerprint or b"").decode(),
+    )  # fmt: skip
+
+
+def _number(text: bytes | None) -> int | None:
+    return None if text is None else int(text)

@@ -1,0 +1,34 @@
+"""What redis-py raises, turned into our errors: one table for both senders. Texts name the kind of fault, never an address."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis import exceptions
+
+from ..errors import NotAPrimary, StoreUnavailable
+
+_KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (exceptions.AuthenticationError, "Redis refuses the password or the account"),
+    (exceptions.NoPermissionError, "the Redis account may not do this"),
+    (exceptions.MaxConnectionsError, "every connection to Redis is in use"),
+    (exceptions.BusyLoadingError, "Redis is loading its data"),
+    (exceptions.TimeoutError, "Redis did not answer in time"),
+    (exceptions.ConnectionError, "Redis cannot be reached"),
+    (exceptions.OutOfMemoryError, "Redis is full (maxmemory)"),
+    (exceptions.ResponseError, "Redis refused a command"),
+    (OSError, "Redis cannot be reached"),
+)
+#: Everything a sender may meet.
+FAILURES: Final = (exceptions.RedisError, OSError)
+
+
+def mapped(error: Exception) -> StoreUnavailable:
+    """Our error for one of redis-py's. The cause is chained by the caller for logs that may see it."""
+    text = str(error)
+    if isinstance(error, exceptions.ReadOnlyError) or text.startswith("READONLY") or "READONLY" in text[:120]:
+        return NotAPrimary("the Redis server that answered is not a primary")
+    if "MISCONF" in text[:120]:
+        return StoreUnavailable("Redis cannot write to its disk")
+    kind = next((words for known, words in _KINDS if isinstance(error, known)), "Redis failed")
+    return StoreUnavailable(kind)

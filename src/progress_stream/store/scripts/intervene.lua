@@ -1,0 +1,33 @@
+-- intervene.lua: one event by somebody who does not hold the attempt (the sweep, a cancel, a refused enqueue), if all is still
+-- as it was when that was decided.
+-- KEYS  1 events (stream)  2 state (hash)  3 due (sorted set)
+-- ARGV  1 channel  2 job  3 statuses it may be in (comma-separated)  4 attempt ("": any)  5 seen_at ("": any)  6 type
+--       7 data before the attempt's number  8 and after it (both whole: 7 alone where there is no attempt yet)  9 data without attempt
+--       10 status after ("": as it is)  11 field to set ("": none)  12 its value  13 history  14 ms until due
+--       15 events TTL  16 state TTL
+-- OUT   {"done", id} | {"ended", status} | {"changed"} | {"missing"} | {"tombstone"}
+local got = redis.call('HMGET', KEYS[2], 'control', 'tombstone', 'seen_at', ARGV[11] == '' and 'control' or ARGV[11])
+if not got[1] then return { got[2] and 'tombstone' or 'missing' } end
+local c = cmsgpack.unpack(got[1])
+if ENDED[c[6]] then return { 'ended', c[6] } end
+if not string.find(',' .. ARGV[3] .. ',', ',' .. c[6] .. ',', 1, true) then return { 'changed' } end
+if ARGV[4] ~= '' and c[3] ~= tonumber(ARGV[4]) then return { 'changed' } end
+if ARGV[5] ~= '' and got[3] ~= ARGV[5] then return { 'changed' } end
+if ARGV[11] ~= '' and got[4] then return { 'changed' } end
+
+local id = replid()
+if c[7] ~= id then begin_stream(KEYS[1], c, id) end
+local data = c[3] > 0 and (ARGV[7] .. string.format('%d', c[3]) .. ARGV[8]) or ARGV[9]
+local event = add(KEYS[1], c, ARGV[13], ARGV[6], data)
+if ARGV[10] ~= '' then c[6] = ARGV[10] end
+redis.call('HSET', KEYS[2], 'control', cmsgpack.pack(c))
+local now = now_ms()
+if ARGV[11] == 'end' then
+  redis.call('HSET', KEYS[2], 'end', data)
+elseif ARGV[11] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[11], string.format('%.0f', now))
+end
+redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[14]), ARGV[2])
+if ENDED[c[6]] then expire(KEYS[1], KEYS[2], ARGV[15], ARGV[16]) end
+redis.call('PUBLISH', ARGV[1], event .. '\n' .. ARGV[6] .. '\n' .. data)
+return { 'done', event }

@@ -1,0 +1,96 @@
+"""Somebody owns time: looks at jobs whose time has come, and steps in where `jobs.verdict` says so.
+
+Workers run it, and the web server too: a lease lets one of them sweep at a time. Who calls it, and when, is left to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from .. import events, jobs
+from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
+from ..events import EventId
+from ..jobs import Limits, Lose, Record, Stall, Wait
+from ..settings import Settings
+from .commands import Command
+from .keys import PARTITIONS, partition_of
+from .sync import SyncStore
+
+log = logging.getLogger(__name__)
+
+#: Longest time between two sweeps: `stalled` is promised at STALLED_SECONDS + 10 s.
+EVERY_SECONDS: Final = 4.0
+#: Jobs of one partition looked at in one sweep; more wait for the next.
+_AT_ONCE: Final = 100
+
+
+class Sweeper:
+    """One process' hand in the sweep. `forget_files` is called with the id of a job that has expired."""
+
+    def __init__(self, store: SyncStore, settings: Settings, forget_files: Callable[[str], None] | None = None) -> None:
+        self._store = store
+        self._limits = Limits(settings.stalled_seconds * 1000, settings.abandoned_seconds * 1000)
+        self._forget_files = forget_files or (lambda job: None)
+        self._name = uuid.uuid4().hex
+
+    def run_once(self) -> int:
+        """Sweep if nobody else does; the number of jobs stepped into. Raises StoreUnavailable."""
+        commands = self._store.commands
+        if not self._store.send(commands.lease(self._name, int(EVERY_SECONDS * 1000) - 500)):
+            return 0
+        now = self._store.send(commands.clock())
+        due = self._store.send(
+            Command(tuple(commands.due(p, now, _AT_ONCE) for p in range(PARTITIONS)), lambda replies: replies)
+        )
+        return sum(self._settle(id.decode()) for ids in due for id in ids)
+
+    def _settle(self, job: str) -> int:
+        look = self._store.send(self._store.commands.look(job))
+        partition = partition_of(job)
+        if look.record is None or look.record.terminal:
+            if look.record is None:
+                self._forget_files(job)
+                self._store.send(self._store.commands.settle(partition, job))
+            else:
+                self._store.send(self._store.commands.postpone(partition, job, look.now + 60_000))
+            return 0
+        match jobs.verdict(look.record, look.now, self._limits):
+            case Wait(None):
+                self._store.send(self._store.commands.settle(partition, job))
+                return 0
+            case Wait(until):
+                self._store.send(self._store.commands.postpone(partition, job, until or 0))
+                return 0
+            case Stall(silent):
+                return self._stall(job, look.record, silent, look.now)
+            case Lose(message):
+                return self._lose(job, look.record, message, look.now)
+
+    def _stall(self, job: str, record: Record, silent_ms: int, now: int) -> int:
+        event = events.make(job, "stalled", at=events.text_of(now), silent_seconds=silent_ms // 1000)
+        due = self._limits.abandoned_ms - silent_ms
+        return self._step_in(job, record, event, field="stalled_at", due_ms=max(due, 1))
+
+    def _lose(self, job: str, record: Record, message: str, now: int) -> int:
+        event = events.make(job, "failed", at=events.text_of(now), error={"type": "Lost", "message": message})
+        return self._step_in(job, record, event)
+
+    def _step_in(self, job: str, record: Record, event: events.Event, *, field: str = "", due_ms: int | None = None) -> int:
+        call = self._store.commands.intervene(
+            job, event, statuses=[record.control.status], attempt=record.control.attempt, seen_at=record.seen_at, field=field,
+            due_ms=due_ms,
+        )  # fmt: skip
+        try:
+            done: EventId | None = self._store.send(call)
+        except (AlreadyEnded, NoSuchJob, Tombstoned):
+            return 0
+        if done is None:
+            return 0
+        log.warning("job %s: %s", job, event["type"], extra={"job": job, "type": event["type"]})
+        return 1
+
+
+__all__ = ["EVERY_SECONDS", "StoreError", "Sweeper"]

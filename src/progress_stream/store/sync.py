@@ -1,0 +1,58 @@
+"""Sends commands from plain threads: workers, scripts, the command line."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import NoScriptError
+
+from ..settings import Settings, database_of
+from .commands import Call, Command, Commands
+from .failures import FAILURES, mapped
+from .keys import Keys
+
+T = TypeVar("T")
+
+
+class SyncStore:
+    """One client and the commands of one installation. Safe over threads as the client is."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client = client
+        self.settings = settings
+        self.commands = Commands(Keys(settings.namespace, database_of(settings.redis_url or "")), settings)
+
+    def send(self, call: Call[T] | Command[T]) -> T:
+        """The read answer. Raises StoreError; StoreUnavailable when Redis cannot be asked."""
+        try:
+            reply = self._script(call) if isinstance(call, Call) else self._lines(call)
+        except FAILURES as error:
+            raise mapped(error) from error
+        return call.read(reply)
+
+    def _script(self, call: Call[Any]) -> Any:
+        try:
+            return self.client.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            return self.client.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+
+    def _lines(self, command: Command[Any]) -> list[Any]:
+        if not command.lines:
+            return []
+        if len(command.lines) == 1:
+            return [self.client.execute_command(*command.lines[0])]
+        pipeline = self.client.pipeline(transaction=False)
+        for line in command.lines:
+            pipeline.execute_command(*line)
+        return list(pipeline.execute())
+
+    def wait_for_replica(self, milliseconds: int) -> bool:
+        """True when one replica has what was written; a smaller window for loss, not a guarantee (Redis WAIT)."""
+        try:
+            return int(self.client.execute_command("WAIT", 1, milliseconds)) >= 1
+        except FAILURES as error:
+            raise mapped(error) from error
+
+    def close(self) -> None:
+        self.client.close()
