@@ -1,0 +1,20 @@
+# make run    everything set up, and the main job running at http://127.0.0.1:8000 (PORT=8123 DATA=folder to change it)
+# make test   everything set up, and every check
+# make lint   the checks that start nothing
+PORT ?= 8000
+DATA ?= data
+
+.PHONY: run test lint
+.DEFAULT_GOAL := run
+
+run:
+	@scripts/setup run
+	@exec .venv/bin/progress-stream dev --host 127.0.0.1 --port "$(PORT)" --data "$(DATA)"
+
+# TESTS=tests/store picks some; PYTEST_ARGS adds options.
+test: lint
+	@exec .venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
+
+lint:
+	@scripts/setup test
+	@scripts/lint
