@@ -1,4 +1,4 @@
-"""The public names, each loaded on first use, so that a worker never loads the web stack nor a web process Dramatiq."""
+"""The public names, each loaded on first use: a worker never loads the web stack, nor a web process Dramatiq."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,0 +1,125 @@
+"""Clients for a Redis URL, with the retries and time-outs that redis-py's own `from_url` leaves out.
+
+redis-py 8.1 gives a client made from a URL no retries at all, and accepts the retry class of the other flavour
+silently without ever retrying (redis-py#4262). A repeated command is harmless to us: every script can be told twice.
+Turning redis-py's errors into ours is failures.py's work; waiting longer than a few seconds is our callers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from ..errors import InvalidSetting
+
+#: The kinds of URL that are understood, and an example of each for the error message.
+SCHEMES: Final = {
+    "redis": "redis://host:6379/0",
+    "rediss": "rediss://host:6379/0",
+    "unix": "unix:///path/to/socket?db=0",
+}
+#: Seconds to wait for one answer. A blocking read of the callers must ask for less (redis-py#2807).
+TIMEOUT_SECONDS: Final = 5.0
+#: Seconds to wait for a connection: a host that is gone drops packets, and says nothing.
+CONNECT_SECONDS: Final = 2.0
+#: An unused connection is tried with PING before it is used again: NAT and load balancers forget idle ones.
+IDLE_SECONDS: Final = 15
+#: How often a command is tried again, and the first and the longest pause in seconds.
+RETRIES: Final = 3
+PAUSES: Final = (0.05, 0.5)
+
+P = TypeVar("P", redis.ConnectionPool, redis.asyncio.ConnectionPool)
+
+
+def sync_client(
+    url: str,
+    *,
+    setting: str = "REDIS_URL",
+    connections: int = 16,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    retries: int = RETRIES,
+) -> redis.Redis:
+    """A client for threads. Does not connect yet. Raises InvalidSetting, named `setting`, for a URL it cannot use."""
+    return redis.Redis.from_pool(
+        _pool(
+            redis.BlockingConnectionPool.from_url,
+            url,
+            setting,
+            max_connections=connections,
+            retry=Retry(_pauses(), retries),
+            **_common(timeout_seconds),
+        )
+    )
+
+
+def async_client(
+    url: str,
+    *,
+    setting: str = "REDIS_URL",
+    connections: int = 32,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    retries: int = RETRIES,
+) -> redis.asyncio.Redis:
+    """A client for one event loop. Does not connect yet. Raises InvalidSetting, named `setting`, as above."""
+    return redis.asyncio.Redis.from_pool(
+        _pool(
+            redis.asyncio.BlockingConnectionPool.from_url,
+            url,
+            setting,
+            max_connections=connections,
+            retry=AsyncRetry(_pauses(), retries),
+            **_common(timeout_seconds),
+        )
+    )
+
+
+def _pauses() -> ExponentialWithJitterBackoff:
+    base, cap = PAUSES
+    return ExponentialWithJitterBackoff(base=base, cap=cap)
+
+
+def _common(timeout_seconds: float) -> dict[str, Any]:
+    return {
+        # More callers than connections wait their turn for as long as they would for an answer.
+        "timeout": timeout_seconds,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": min(timeout_seconds, CONNECT_SECONDS),
+        "health_check_interval": IDLE_SECONDS,
+        # RESP3 brings nothing we use, and costs half as much again a pub/sub message (redis-py's push handler).
+        "protocol": 2,
+    }
+
+
+def _pool(make: Callable[..., P], url: str, setting: str, **options: Any) -> P:
+    _check(url, setting)
+    try:
+        pool = make(url, **options)
+        # Makes no connection; but here, and not at the first command, an unknown option in the URL is refused.
+        pool.connection_class(**pool.connection_kwargs)
+        return pool
+    except (ValueError, TypeError, redis.RedisError):
+        # Their text may quote the URL, and with it the password.
+        raise InvalidSetting(setting, "is not a usable Redis URL", _examples()) from None
+
+
+def _check(url: str, setting: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - parsed, and refused, on access
+    except ValueError:
+        raise InvalidSetting(setting, "is not a usable Redis URL", _examples()) from None
+    if parts.scheme not in SCHEMES:
+        raise InvalidSetting(setting, f"the scheme {parts.scheme[:20]!r} is not supported", _examples())
+    if parts.scheme == "unix" and (parts.hostname or not parts.path.startswith("/")):
+        raise InvalidSetting(setting, "names no absolute path of a socket", SCHEMES["unix"])
+
+
+def _examples() -> str:
+    return ", ".join(SCHEMES.values())
