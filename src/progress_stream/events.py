@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -93,6 +94,11 @@ def text_of(ms: int) -> str:
     """RFC 3339, UTC, milliseconds."""
     at = datetime.fromtimestamp(ms // 1000, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def now_text() -> str:
+    """This machine's time: what an event's `at` says."""
+    return text_of(time.time_ns() // 1_000_000)
 
 
 def ms_of(text: str) -> int:

@@ -89,6 +89,8 @@ def new(header: Header) -> State:
     return state
 
 
+#: Events that say nothing of whether the worker lives, for others write them.
+_BY_OTHERS: Final = frozenset({"stalled", "cancelling"})
 #: What a new attempt begins without.
 _FORGOTTEN: Final = ("done", "total", "unit", "rate", "eta", "message", "error", "result", "finished_at", "next_at")
 
@@ -101,7 +103,7 @@ def fold(state: State, event: Event) -> State:
     except InvalidEvent:
         return state
     after = {**state, "state": following, "updated_at": event["at"]}
-    if kind != "stalled" and "attempt" in event:
+    if kind not in _BY_OTHERS and "attempt" in event:
         after["attempt"] = event["attempt"]
         after["stalled"] = False
     handle = _FOLDS.get(kind)

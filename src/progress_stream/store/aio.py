@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -21,6 +22,8 @@ class AsyncStore:
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
         self.client = client
+        #: redis-py leaves it untyped.
+        self._execute: Callable[..., Any] = client.execute_command
         self.settings = settings
         self.commands = Commands(Keys(settings.namespace, database_of(settings.redis_url or "")), settings)
 
@@ -46,15 +49,15 @@ class AsyncStore:
 
     async def _script(self, call: Call[Any]) -> Any:
         try:
-            return await self.client.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            return await self._execute("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
-            return await self.client.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+            return await self._execute("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
 
     async def _lines(self, command: Command[Any]) -> list[Any]:
         if not command.lines:
             return []
         if len(command.lines) == 1:
-            return [await self.client.execute_command(*command.lines[0])]
+            return [await self._execute(*command.lines[0])]
         return await self.pipeline(command.lines)
 
     async def pipeline(self, lines: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import redis
@@ -20,6 +21,8 @@ class SyncStore:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
+        #: redis-py leaves it untyped.
+        self._execute: Callable[..., Any] = client.execute_command
         self.settings = settings
         self.commands = Commands(Keys(settings.namespace, database_of(settings.redis_url or "")), settings)
 
@@ -33,15 +36,15 @@ class SyncStore:
 
     def _script(self, call: Call[Any]) -> Any:
         try:
-            return self.client.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            return self._execute("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
-            return self.client.execute_command("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+            return self._execute("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
 
     def _lines(self, command: Command[Any]) -> list[Any]:
         if not command.lines:
             return []
         if len(command.lines) == 1:
-            return [self.client.execute_command(*command.lines[0])]
+            return [self._execute(*command.lines[0])]
         pipeline = self.client.pipeline(transaction=False)
         for line in command.lines:
             pipeline.execute_command(*line)
@@ -50,7 +53,7 @@ class SyncStore:
     def wait_for_replica(self, milliseconds: int) -> bool:
         """True when one replica has what was written; a smaller window for loss, not a guarantee (Redis WAIT)."""
         try:
-            return int(self.client.execute_command("WAIT", 1, milliseconds)) >= 1
+            return int(self._execute("WAIT", 1, milliseconds)) >= 1
         except FAILURES as error:
             raise mapped(error) from error
 

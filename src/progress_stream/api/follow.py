@@ -1,0 +1,298 @@
+"""`GET /jobs/{id}/events`: decides what a watcher gets first and how its bytes travel; the hub does the rest.
+
+The answer is handed over to the server's own protocol where that offers it, and sent by plain ASGI `send` elsewhere; what the
+client sees is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from sse_starlette import EventSourceResponse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from .. import events
+from ..auth.who import Who
+from ..errors import NoSuchJob, StoreUnavailable, TokenExpired
+from ..events import BEGINNING, EventId
+from ..frames import sse
+from ..jobs import Record
+from ..streaming import pages
+from ..streaming.hub import Hub, Start, Watcher, expired
+from ..streaming.sink import EXTENSION, Handover
+from . import access, lookup
+from .problems import problem
+
+EVENT_STREAM: Final = "text/event-stream"
+#: How many times wider the reconnect window may grow: one more for each so many streams of this process.
+_STREAMS_PER_WINDOW: Final = 1_000
+
+HEADERS: Final = {
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "Content-Type": EVENT_STREAM,
+}
+
+
+async def follow(request: Request) -> Response:
+    """Raises what the problem table answers; to EventSource only where asking again is of no use."""
+    parts = request.app.state.parts
+    patient = _accepts_stream(request)
+    try:
+        who = await access.caller(request, "jobs:read", url_token=True)
+    except TokenExpired as error:
+        if patient and error.who is not None:
+            return _plain_stream(expired())
+        raise
+    job = lookup.job_id(request)
+    position = _position(request)
+    if parts.hub.over.holds(who.subject, job, position.asked):
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    if parts.hub.draining:
+        return busy(request, "draining", random.uniform(0.5, 2))
+    try:
+        record = await _record(request, who, job)
+    except StoreUnavailable:
+        return busy(request, "store_unavailable", random.uniform(2, 6))
+    except NoSuchJob:
+        if parts.hub.lost_data_lately():
+            return busy(request, "store_recovering", random.uniform(2, 6))
+        raise
+    if _is_over(record, position):
+        parts.hub.over.add(who.subject, job, position.asked)
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    if (refusal := _refusal(parts.hub, who)) is not None:
+        return busy(request, refusal, random.uniform(5, 30))
+    return _stream(request, who, job, position, record)
+
+
+async def _record(request: Request, who: Who, job: str) -> Record:
+    look = await lookup.job_for(request, who, job)
+    if look.record is None:
+        raise NoSuchJob(job)
+    return look.record
+
+
+def _accepts_stream(request: Request) -> bool:
+    return EVENT_STREAM in request.headers.get("accept", "")
+
+
+# -- position
+
+
+class _Position:
+    """What a request asks for: `id` None when it is malformed or `$`."""
+
+    __slots__ = ("asked", "id", "live", "malformed")
+
+    def __init__(self, text: str) -> None:
+        self.asked = text
+        self.live = text == "$"
+        self.malformed = False
+        self.id: EventId | None = None
+        if not text:
+            self.id = BEGINNING
+        elif not self.live:
+            try:
+                self.id = EventId.parse(text)
+            except ValueError:
+                self.malformed = True
+
+
+def _position(request: Request) -> _Position:
+    """The header wins over the URL: a browser sends the same URL again with every reconnect."""
+    header = request.headers.get("last-event-id")
+    if header:
+        return _Position(header)
+    query = request.query_params
+    return _Position(query.get("last_event_id") or query.get("lastEventId") or "")
+
+
+def _is_over(record: Record, position: _Position) -> bool:
+    return record.terminal and position.id is not None and position.id == record.control.last
+
+
+# -- not now
+
+
+def _refusal(hub: Hub, who: Who) -> str | None:
+    if hub.count >= hub.settings.max_streams:
+        return "too_many_streams"
+    if hub.by_owner.get(who.subject, 0) >= hub.settings.max_streams_per_owner:
+        return "too_many_streams_of_owner"
+    return None
+
+
+def busy(request: Request, reason: str, seconds: float) -> Response:
+    """Come back later: an event for EventSource, which gives up for good on any status but 200; a problem for all others."""
+    if _accepts_stream(request):
+        body = b'{"reason":"%b","retry_after":%.1f}' % (reason.encode(), seconds)
+        return _plain_stream(sse.encode(retry=round(seconds * 1000), event="busy", data=body))
+    status = 429 if reason.startswith("too_many") else 503
+    headers = {"Retry-After": str(max(round(seconds), 1))}
+    return problem(status, f"not now: {reason.replace('_', ' ')}", headers=headers)
+
+
+def _plain_stream(body: bytes) -> Response:
+    return Response(body, headers=dict(HEADERS) | {"Connection": "close"})
+
+
+# -- the stream
+
+
+def _stream(request: Request, who: Who, job: str, position: _Position, record: Record) -> Response:
+    hub: Hub = request.app.state.parts.hub
+    wants_snapshot = request.query_params.get("replay") == "snapshot" and not request.headers.get("last-event-id")
+    first, begin = _first(hub, position, record, snapshot=wants_snapshot)
+    start = Start(
+        begin,
+        owner=who.subject,
+        ends_at=hub.now() + hub.settings.stream_seconds * random.uniform(0.8, 1) if _accepts_stream(request) else None,
+        expires_at=who.expires_at,
+        on_end=access.stream_ended(request),
+    )
+    return FollowResponse(hub, job, first, start, may_hand_over=not record.terminal)
+
+
+def _first(hub: Hub, position: _Position, record: Record, *, snapshot: bool) -> tuple[bytes, EventId | None]:
+    """The first bytes, and where the watcher begins (None: malformed)."""
+    last = record.control.last
+    begin = last if snapshot or position.live else position.id
+    shown = str(begin) if begin is not None else position.asked[:128]
+    named = None if snapshot or begin is None else str(begin)
+    data = {"position": shown, "resumed": bool(position.asked)}
+    first = sse.encode(retry=_retry(hub), id=named, event="position", data=_encode(data))
+    if snapshot:
+        first += pages.snapshot(record, id=last, reason=None)
+    return first, begin
+
+
+def _encode(data: dict[str, Any]) -> bytes:
+    try:
+        return events.encode(data)
+    except ValueError:
+        return events.encode({**data, "position": ""})
+
+
+def _retry(hub: Hub) -> int:
+    """Milliseconds, drawn anew for each: a fleet comes back spread over a window that grows with it."""
+    width = 1 + min(hub.count // _STREAMS_PER_WINDOW, 20)
+    return random.randint(1_000, 1_000 + 2_000 * width)
+
+
+class SendSink:
+    """A sink over plain ASGI `send`: takes one piece at a time and is not ready until that has left."""
+
+    def __init__(self) -> None:
+        self._pending: list[bytes] = []
+        self._wake = asyncio.Event()
+        self._over = False
+        self.watcher: Watcher | None = None
+
+    @property
+    def ready(self) -> bool:
+        return not self._pending and not self._over
+
+    def write(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._wake.set()
+
+    def end(self) -> None:
+        self._over = True
+        self._wake.set()
+
+    def abort(self) -> None:
+        self._pending.clear()
+        self.end()
+
+    def lose(self) -> None:
+        """The client is gone."""
+        if self.watcher is not None:
+            self.watcher.on_lost()
+        self.abort()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What was written, until the end; tells the hub whenever all of it has been taken."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                data = b"".join(self._pending)
+                yield data
+                self._pending.clear() if len(self._pending) == 1 else self._drop(data)
+            if self._over:
+                return
+            if self.watcher is not None:
+                self.watcher.on_ready()
+
+    def _drop(self, sent: bytes) -> None:
+        """Forget what has been sent; more may have been written while it was on its way (an end's last words)."""
+        left = len(sent)
+        while left > 0:
+            left -= len(self._pending.pop(0))
+
+
+class FollowResponse(EventSourceResponse):
+    """An event stream: headers, HEAD and shutdown are sse-starlette's; how the bytes travel is ours."""
+
+    def __init__(self, hub: Hub, job: str, first: bytes, start: Start, *, may_hand_over: bool) -> None:
+        super().__init__(_nothing(), ping=3600, headers={name: value for name, value in HEADERS.items() if name != "Content-Type"})
+        self._hub = hub
+        self._job = job
+        self._first = first
+        self._start = start
+        self._may_hand_over = may_hand_over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self._stream_headers()}
+        await send(start)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+        elif not await self._hand_over(scope, send):
+            await self._send_all(receive, send)
+
+    def _stream_headers(self) -> list[tuple[bytes, bytes]]:
+        # A stream is the last answer on its connection: a proxy must not wait to use it again.
+        kept = [(name, value) for name, value in self.raw_headers if name not in (b"connection", b"content-length")]
+        return [*kept, (b"connection", b"close")]
+
+    async def _hand_over(self, scope: Scope, send: Send) -> bool:
+        """Send the first bytes with the offer. True when the server has taken the connection; else they went the ordinary way."""
+        offer: Handover | None = (scope.get("extensions") or {}).get(EXTENSION)
+        if offer is None or not self._may_hand_over:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            return False
+        await send(offer.first(self._first, lambda sink: self._hub.follow(self._job, sink, self._start)))
+        return offer.taken
+
+    async def _send_all(self, receive: Receive, send: Send) -> None:
+        sink = SendSink()
+        self._hub.watch_for_exit(self._listen_for_exit_signal)
+        sink.watcher = watcher = self._hub.follow(self._job, sink, self._start)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        gone.add_done_callback(lambda _: sink.lose())
+        try:
+            async for data in sink.pieces():
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError:
+            pass  # The client left while something was on its way: nobody is there to tell.
+        finally:
+            watcher.on_lost()
+            gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

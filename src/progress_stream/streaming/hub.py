@@ -1,0 +1,643 @@
+"""Moves events to watchers: topics from wake-ups, history from the store, heartbeats and lives from one timer.
+
+A watcher is a place in its job's stream and a sink; no task waits for it while it is live or slow. Who may watch is decided
+elsewhere. The stream in Redis is the truth: wake-ups may be lost, and every doubt ends in reading again from the watcher's place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from ..errors import NoSuchJob, StoreError
+from ..events import BEGINNING, EventId
+from ..frames import sse
+from ..jobs import Record
+from ..settings import Settings
+from ..store.aio import AsyncStore
+from ..store.commands import Look, entry_of
+from ..store.wakeups import Wakeups
+from . import pages
+from .over import Over
+from .resume import Page, resume
+from .sink import Sink
+from .topic import Topic, is_terminal
+
+log = logging.getLogger(__name__)
+
+#: The longest that a flood's frames are gathered before they leave as one write: 1,000 watchers of one channel cost 6.2 s of CPU
+#: a million deliveries with a write each, 0.26 s gathered (one core).
+GATHER_SECONDS: Final = 0.02
+#: Entries of one history read.
+PAGE: Final = 1_000
+#: Between two checks of a topic's tail: the last message of all has no successor that would betray its loss.
+TAIL_SECONDS: Final = 20.0
+#: Between two probes of the live path.
+PROBE_SECONDS: Final = 20.0
+_PROBE_ANSWER_SECONDS: Final = 5.0
+#: A job that vanished under its watchers is waited for so long: its reporter brings it back.
+VANISHED_SECONDS: Final = 30.0
+#: How long a loss of data is remembered: a job not found meanwhile may only not be back yet.
+LOSS_SECONDS: Final = 60.0
+_READS_AT_ONCE: Final = 32
+_TOPICS_AT_ONCE: Final = 200
+
+
+class Watcher:
+    """One client that follows a job: the hub's side of a sink (`streaming.sink.Stream`)."""
+
+    __slots__ = (
+        "bytes", "catching", "ends_at", "epoch", "expires_at", "gone", "hub", "live", "malformed", "n", "on_end", "opened_at", "owner",
+        "replay_n", "sink", "slot", "topic",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, topic: LiveTopic, sink: Sink, start: Start) -> None:
+        self.hub = hub
+        self.topic = topic
+        self.sink = sink
+        self.malformed = start.position is None
+        self.epoch, self.n = start.position or BEGINNING
+        self.replay_n = -1  # What was there at the first look was asked for: it is never folded.
+        self.owner = start.owner
+        self.ends_at = start.ends_at
+        self.expires_at = start.expires_at
+        self.on_end = start.on_end
+        self.opened_at = hub.now()
+        self.bytes = 0
+        self.live = False
+        self.catching = False
+        self.gone = False
+        self.slot = 0
+
+    @property
+    def place(self) -> EventId:
+        return EventId(self.epoch, self.n)
+
+    def write(self, data: bytes, place: EventId | None = None) -> None:
+        self.bytes += len(data)
+        if place is not None:
+            self.epoch, self.n = place
+        self.sink.write(data)
+
+    def on_ready(self) -> None:
+        self.hub.resume_writing(self)
+
+    def on_lost(self) -> None:
+        self.hub.leave(self)
+
+    def on_shutdown(self) -> None:
+        self.hub.send_away(self)
+
+
+class Start:
+    """With what a watcher begins. `position` None: malformed. `ends_at` in the hub's clock, `expires_at` in Unix time."""
+
+    __slots__ = ("ends_at", "expires_at", "on_end", "owner", "position")
+
+    def __init__(
+        self,
+        position: EventId | None,
+        *,
+        owner: str | None = None,
+        ends_at: float | None = None,
+        expires_at: float | None = None,
+        on_end: Callable[[float, int], None] | None = None,
+    ) -> None:
+        self.position = position
+        self.owner = owner
+        self.ends_at = ends_at
+        self.expires_at = expires_at
+        self.on_end = on_end
+
+
+class LiveTopic:
+    """A topic with those who watch it and the reads that they share."""
+
+    __slots__ = ("channel", "check_at", "confirmed", "flush", "flushed_at", "log", "reads", "retries", "vanished_at", "watchers")
+
+    def __init__(self, job: str, channel: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        self.log = Topic(job)
+        self.channel = channel
+        self.confirmed: asyncio.Future[None] = loop.create_future()
+        self.watchers: dict[Watcher, None] = {}
+        self.reads: dict[EventId | None, asyncio.Task[Look]] = {}
+        self.flush: asyncio.TimerHandle | None = None
+        self.flushed_at = 0.0
+        self.check_at = 0.0
+        self.vanished_at = 0.0
+        self.retries = 0
+
+
+class Hub:
+    """All streams of one process."""
+
+    def __init__(self, settings: Settings, store: AsyncStore, url: str, *, probe_store: AsyncStore | None = None) -> None:
+        self.settings = settings
+        self.store = store
+        self._probe_store = probe_store or store
+        self.wakeups = Wakeups(url, self._heard, self._confirmed)
+        self.draining = False
+        self.live_proved = False
+        self.by_owner: defaultdict[str | None, int] = defaultdict(int)
+        self.count = 0
+        self.repairs = 0
+        self.over = Over()
+        self._replid = ""
+        self._exit_watched = False
+        self._topics: dict[bytes, LiveTopic] = {}
+        self._slots: dict[int, set[Watcher]] = {}
+        self._second = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._process = uuid.uuid4().hex
+        self._probe_channel = store.commands.keys.probe(self._process).encode()
+        self._probe_answer: asyncio.Event = asyncio.Event()
+        self._probe_word = b""
+        self._marker = ""
+        self._lost_at = float("-inf")
+        self._started = False
+
+    # -- life of the hub
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def start(self) -> None:
+        """Begin to listen. Redis may be away: the hub goes on trying."""
+        if self._started:
+            return
+        self._started = True
+        self._second = int(self.now())
+        self.wakeups.subscribe(self._probe_channel)
+        self.wakeups.start()
+        for task in (self._tick(), self._check_tails(), self._probe()):
+            self._spawn(task)
+
+    async def stop(self) -> None:
+        """End everything at once; open streams are sent away."""
+        for watcher in self._all():
+            self.send_away(watcher)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.wakeups.stop()
+        self._started = False
+
+    async def drain(self, seconds: float) -> None:
+        """Send every stream away in batches over so many seconds; new ones are refused from now on."""
+        self.draining = True
+        watchers = self._all()
+        random.shuffle(watchers)
+        steps = max(int(seconds * 10), 1)
+        for step in range(steps):
+            for watcher in watchers[step::steps]:
+                self.send_away(watcher)
+            if step + 1 < steps and self.count:
+                await asyncio.sleep(seconds / steps)
+
+    def watch_for_exit(self, exiting: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Where the server does not tell us that it stops, `exiting` does: then streams end, for it waits for them."""
+        if not self._exit_watched:
+            self._exit_watched = True
+            self._spawn(self._drain_at(exiting))
+
+    async def _drain_at(self, exiting: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await exiting()
+        await self.drain(0)
+
+    def lost_data_lately(self) -> bool:
+        """True for a minute after Redis was seen to have lost data: a job not found may only not be back yet."""
+        return self.now() - self._lost_at < LOSS_SECONDS
+
+    async def check_marker(self) -> None:
+        """Look whether Redis still is the one that it was. Raises StoreUnavailable."""
+        marker = await self.store.send(self.store.commands.marker(self._process))
+        if self._marker and marker != self._marker:
+            self._lost_at = self.now()
+            self.over.clear()
+        self._marker = marker
+
+    def _all(self) -> list[Watcher]:
+        return [watcher for topic in self._topics.values() for watcher in topic.watchers]
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreError):
+            log.error("a task of the hub failed", exc_info=error)
+
+    # -- watchers come and go
+
+    def follow(self, job: str, sink: Sink, start: Start) -> Watcher:
+        """Serve this sink from now on. Whatever the request asked for first has been written already."""
+        topic = self._topic(job)
+        watcher = Watcher(self, topic, sink, start)
+        topic.watchers[watcher] = None
+        self.by_owner[start.owner] += 1
+        self.count += 1
+        self._schedule(watcher)
+        self._catch_up(watcher)
+        return watcher
+
+    def _topic(self, job: str) -> LiveTopic:
+        channel = self.store.commands.keys.channel(job).encode()
+        topic = self._topics.get(channel)
+        if topic is None:
+            topic = self._topics[channel] = LiveTopic(job, channel, asyncio.get_running_loop())
+            topic.check_at = self.now() + TAIL_SECONDS * random.uniform(0.5, 1)
+            self.wakeups.subscribe(channel)
+        return topic
+
+    def leave(self, watcher: Watcher) -> None:
+        """Forget a watcher whose connection is gone or ended."""
+        if watcher.gone:
+            return
+        watcher.gone = True
+        watcher.live = False
+        topic = watcher.topic
+        topic.watchers.pop(watcher, None)
+        self._slots.get(watcher.slot, set()).discard(watcher)
+        self.count -= 1
+        self.by_owner[watcher.owner] -= 1
+        if not self.by_owner[watcher.owner]:
+            del self.by_owner[watcher.owner]
+        if not topic.watchers:
+            self._close(topic)
+        if watcher.on_end is not None:
+            watcher.on_end(self.now() - watcher.opened_at, watcher.bytes)
+
+    def _close(self, topic: LiveTopic) -> None:
+        if topic.flush is not None:
+            topic.flush.cancel()
+        if self._topics.get(topic.channel) is topic:
+            del self._topics[topic.channel]
+            self.wakeups.unsubscribe(topic.channel)
+
+    def end(self, watcher: Watcher, last_words: bytes = b"") -> None:
+        """End a watcher's response cleanly."""
+        if watcher.gone:
+            return
+        if last_words:
+            watcher.write(last_words)
+        sink = watcher.sink
+        self.leave(watcher)
+        sink.end()
+
+    def send_away(self, watcher: Watcher) -> None:
+        """This server goes away: say so, and when to come back (soon, each at another moment)."""
+        retry = random.randint(500, 2_000)
+        self.end(watcher, sse.encode(retry=retry, event="draining", data=b'{"retry_after":%.1f}' % (retry / 1000)))
+
+    # -- what is heard
+
+    def _confirmed(self, channel: bytes) -> None:
+        if channel == self._probe_channel:
+            return
+        topic = self._topics.get(channel)
+        if topic is None:
+            return
+        if not topic.confirmed.done():
+            topic.confirmed.set_result(None)
+        else:
+            # Confirmed once more: the connection was another one, and what came between is lost.
+            topic.check_at = 0.0
+            self._spawn(self._check_now())
+
+    def _heard(self, channel: bytes, payload: bytes) -> None:
+        if channel == self._probe_channel:
+            if payload == self._probe_word:
+                self._probe_answer.set()
+            return
+        topic = self._topics.get(channel)
+        if topic is None:
+            return
+        message = _message(payload)
+        if message is None:
+            log.warning("a message on a job's channel is not of this version; its stream is read instead")
+            topic.check_at = 0.0
+            return
+        first, batch = message
+        if topic.log.frames and first.epoch < topic.log.epoch:
+            return  # A server that is no primary any more still speaks: its epoch is an older one.
+        continues = topic.log.hear(first, batch)
+        topic.vanished_at = 0.0
+        if not continues:
+            self.repairs += 1
+        self._flush_soon(topic)
+
+    def _flush_soon(self, topic: LiveTopic) -> None:
+        """The first event of a quiet topic leaves at once; under a flood frames are gathered."""
+        if topic.flush is not None:
+            return
+        loop = asyncio.get_running_loop()
+        wait = topic.flushed_at + GATHER_SECONDS - loop.time()
+        if wait <= 0:
+            self._flush(topic)
+        else:
+            topic.flush = loop.call_later(wait, self._flush, topic)
+
+    def _flush(self, topic: LiveTopic) -> None:
+        topic.flush = None
+        topic.flushed_at = self.now()
+        log_ = topic.log
+        last = log_.last
+        if last is None:
+            return
+        pieces: dict[int, bytes] = {}
+        for watcher in list(topic.watchers):
+            if not watcher.live or not watcher.sink.ready:
+                continue
+            if not log_.reaches(watcher.place):
+                watcher.live = False
+                self._catch_up(watcher)
+                continue
+            if watcher.n < last.n:
+                piece = pieces.get(watcher.n)
+                if piece is None:
+                    piece = pieces[watcher.n] = log_.after(watcher.n)
+                watcher.write(piece, last)
+            self._end_if_over(watcher)
+
+    def _end_if_over(self, watcher: Watcher) -> None:
+        if watcher.topic.log.ended_n and watcher.n >= watcher.topic.log.ended_n and watcher.epoch == watcher.topic.log.epoch:
+            self.end(watcher)
+
+    def resume_writing(self, watcher: Watcher) -> None:
+        """A sink takes bytes again: go on from the watcher's place, in the log or from Redis."""
+        if watcher.gone or watcher.catching:
+            return
+        log_ = watcher.topic.log
+        last = log_.last
+        if watcher.live and last is not None and not log_.reaches(watcher.place):
+            watcher.live = False
+        if not watcher.live:
+            self._catch_up(watcher)
+        elif last is not None and watcher.n < last.n:
+            watcher.write(log_.after(watcher.n), last)
+            self._end_if_over(watcher)
+        else:
+            self._end_if_over(watcher)
+
+    # -- history
+
+    def _catch_up(self, watcher: Watcher) -> None:
+        if not watcher.catching and not watcher.gone:
+            watcher.catching = True
+            self._spawn(self._catch_up_until_live(watcher))
+
+    async def _catch_up_until_live(self, watcher: Watcher) -> None:
+        topic = watcher.topic
+        try:
+            if not topic.confirmed.done():
+                await asyncio.shield(topic.confirmed)
+            while not watcher.gone and watcher.sink.ready:
+                before = watcher.place
+                try:
+                    look = await self._read(topic, None if watcher.malformed else before)
+                except StoreError:
+                    await self._back_off(topic)
+                    continue
+                if watcher.gone or self._deliver(watcher, look):
+                    topic.retries = 0
+                    return
+                if topic.vanished_at:
+                    await asyncio.sleep(random.uniform(0.5, 1.5))
+                elif watcher.place == before:
+                    await self._doubt(topic)
+        finally:
+            watcher.catching = False
+        if not watcher.gone and watcher.sink.ready and not watcher.live:
+            self._catch_up(watcher)
+
+    async def _back_off(self, topic: LiveTopic) -> None:
+        topic.retries = min(topic.retries + 1, 6)
+        await asyncio.sleep(random.uniform(0, 0.05 * 2**topic.retries))
+
+    async def _doubt(self, topic: LiveTopic) -> None:
+        """What was heard and what Redis shows do not meet. A read that overtook a message is mended by the next one; if several
+        are not, the subscription hangs on a server that is no primary: what it said is dropped and it is renewed."""
+        if topic.retries >= 2:
+            topic.log.forget()
+            self.wakeups.renew()
+        await self._back_off(topic)
+
+    async def _read(self, topic: LiveTopic, place: EventId | None) -> Look:
+        """One look from a place on; those who ask for the same place while it is under way share it."""
+        task = topic.reads.get(place)
+        if task is None:
+            task = topic.reads[place] = asyncio.get_running_loop().create_task(self._look(topic, place))
+            task.add_done_callback(lambda done: self._read_done(topic, place, done))
+        return await asyncio.shield(task)
+
+    @staticmethod
+    def _read_done(topic: LiveTopic, place: EventId | None, task: asyncio.Task[Look]) -> None:
+        topic.reads.pop(place, None)
+        if not task.cancelled():
+            task.exception()  # Marks it as seen: those who waited may all have left.
+
+    async def _look(self, topic: LiveTopic, place: EventId | None) -> Look:
+        async with self._reads:
+            look = await self.store.look(self.store.commands.look(topic.log.job, place or BEGINNING, PAGE))
+        self._note_server(look.replid)
+        return look
+
+    def _note_server(self, replid: str) -> None:
+        """Another replication id: Redis was restarted or another server was promoted. Everything known is doubted."""
+        if replid != self._replid:
+            if self._replid:
+                self.over.clear()
+                for topic in self._topics.values():
+                    topic.check_at = 0.0
+            self._replid = replid
+
+    def _deliver(self, watcher: Watcher, look: Look) -> bool:
+        """Write what one look shows. True when the watcher is live now, or over."""
+        topic = watcher.topic
+        record = look.record
+        if record is None:
+            return self._vanished(watcher, look.tombstone)
+        topic.vanished_at = 0.0
+        if (heard := topic.log.last) is not None and heard.epoch < record.control.epoch:
+            topic.log.forget()
+        page = resume(None if watcher.malformed else watcher.place, record, look.entries)
+        self._write_page(watcher, page, record)
+        if page.position != record.control.last:
+            return watcher.gone
+        if record.terminal:
+            self.end(watcher)
+            return True
+        return self._go_live(watcher)
+
+    def _write_page(self, watcher: Watcher, page: Page, record: Record) -> None:
+        data = b"" if page.gap is None else pages.gap_frame(page.gap, record)
+        behind = record.control.n - watcher.n
+        fold = 0 <= watcher.replay_n <= watcher.n and behind > pages.FOLD_BEYOND
+        data += pages.frames(page.entries, fold=fold)
+        watcher.malformed = False
+        if data:
+            watcher.write(data, page.position)
+        if watcher.replay_n < 0:
+            watcher.replay_n = record.control.n
+
+    def _go_live(self, watcher: Watcher) -> bool:
+        """The watcher has all that Redis showed; what was heard meanwhile follows from the log, or is read again."""
+        log_ = watcher.topic.log
+        last = log_.last
+        if last is None or (last.epoch == watcher.epoch and last.n <= watcher.n):
+            if last is None:
+                # An empty log begins here, so that the next event is seen to continue it.
+                log_.epoch, log_.first_n = watcher.epoch, watcher.n + 1
+            watcher.live = True
+            return True
+        if not log_.reaches(watcher.place):
+            return False
+        watcher.live = True
+        watcher.write(log_.after(watcher.n), last)
+        self._end_if_over(watcher)
+        return True
+
+    def _vanished(self, watcher: Watcher, tombstone: bool) -> bool:
+        topic = watcher.topic
+        if tombstone:
+            self.end(watcher)
+            return True
+        if not topic.vanished_at:
+            topic.vanished_at = self.now()
+            topic.log.forget()
+            self._lost_at = self.now()
+        if self.now() - topic.vanished_at > VANISHED_SECONDS:
+            self.end(watcher)
+            return True
+        return False
+
+    # -- doubt
+
+    async def _check_tails(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await self._check_now()
+
+    async def _check_now(self) -> None:
+        """Compare each due topic's newest event with Redis'; where they differ, its watchers read again."""
+        now = self.now()
+        due = [topic for topic in self._topics.values() if topic.check_at <= now]
+        for topic in due:
+            topic.check_at = now + TAIL_SECONDS * random.uniform(0.8, 1.2)
+        for start in range(0, len(due), _TOPICS_AT_ONCE):
+            batch = due[start : start + _TOPICS_AT_ONCE]
+            try:
+                await self._check(batch)
+            except StoreError:
+                for topic in batch:
+                    topic.check_at = self.now() + random.uniform(0.5, 2)
+
+    async def _check(self, topics: list[LiveTopic]) -> None:
+        lines: list[tuple[str, ...]] = [("ROLE",)]
+        lines += [self.store.commands.tail(topic.log.job) for topic in topics]
+        role, *tails = await self.store.pipeline(lines)
+        if role[0] != b"master":
+            await self.store.client.connection_pool.disconnect(inuse_connections=False)
+            raise NoSuchJob("")
+        for topic, tail in zip(topics, tails, strict=True):
+            entry = entry_of(tail[0]) if tail else None
+            self._compare(topic, entry)
+
+    def _compare(self, topic: LiveTopic, entry: tuple[EventId, bytes, bytes] | None) -> None:
+        for watcher in list(topic.watchers):
+            if not watcher.live or not watcher.sink.ready:
+                continue
+            if entry is None or entry[0] != watcher.place or is_terminal(entry[1]):
+                watcher.live = False
+                self._catch_up(watcher)
+
+    async def _probe(self) -> None:
+        """Prove the live path: a word published through the connection that writes use must come back through ours."""
+        while True:
+            proved = False
+            try:
+                proved = await self._probe_once()
+            except StoreError as error:
+                log.warning("the probe of the live path could not be sent: %s", error)
+            if not proved and self.live_proved:
+                log.warning("the live path is not proved; its connection is renewed")
+            self.live_proved = proved
+            if not proved:
+                self.wakeups.renew()
+            await asyncio.sleep(PROBE_SECONDS * random.uniform(0.9, 1) if proved else random.uniform(0.2, 1))
+
+    async def _probe_once(self) -> bool:
+        self._probe_answer.clear()
+        self._probe_word = uuid.uuid4().hex.encode()
+        # On a fresh connection: a kept one may lead to a server that was demoted.
+        await self._probe_store.client.connection_pool.disconnect(inuse_connections=False)
+        await self._probe_store.pipeline([("PUBLISH", self._probe_channel, self._probe_word)])
+        await self.check_marker()
+        try:
+            await asyncio.wait_for(self._probe_answer.wait(), _PROBE_ANSWER_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    # -- time
+
+    def _schedule(self, watcher: Watcher) -> None:
+        """Into the slot of the second in which somebody must look at it again: one timer for all streams of a process."""
+        at = self.now() + self.settings.heartbeat_seconds
+        if watcher.ends_at is not None:
+            at = min(at, watcher.ends_at)
+        if watcher.expires_at is not None:
+            at = min(at, self.now() + watcher.expires_at - _unix_time())
+        watcher.slot = max(int(at), self._second + 1)
+        self._slots.setdefault(watcher.slot, set()).add(watcher)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(max(self._second + 1 - self.now(), 0.05))
+            while self._second < int(self.now()):
+                self._second += 1
+                for watcher in self._slots.pop(self._second, ()):
+                    self._visit(watcher)
+
+    def _visit(self, watcher: Watcher) -> None:
+        if watcher.gone:
+            return
+        if watcher.expires_at is not None and watcher.expires_at <= _unix_time() + 0.5:
+            self.end(watcher, expired())
+        elif watcher.ends_at is not None and watcher.ends_at <= self.now() + 0.5:
+            self.end(watcher)
+        else:
+            if watcher.sink.ready:
+                watcher.write(HEARTBEAT)
+            self._schedule(watcher)
+
+
+HEARTBEAT: Final = sse.comment()
+
+
+def expired() -> bytes:
+    """The words to a watcher whose token has run out: asking again soon would not help."""
+    return sse.encode(retry=random.randint(30_000, 90_000), event="expired", data=b'{"reason":"token_expired"}')
+
+
+def _unix_time() -> float:
+    return time.time()
+
+
+def _message(payload: bytes) -> tuple[EventId, list[tuple[bytes, bytes]]] | None:
+    """The first id and the (type, data) pairs of a wake-up; None for what no script of ours publishes."""
+    head, *rest = payload.split(b"\n")
+    epoch, _, n = head.partition(b"-")
+    if len(rest) % 2 or not epoch.isdigit() or not n.isdigit():
+        return None
+    return EventId(int(epoch), int(n)), list(zip(rest[::2], rest[1::2], strict=True))
