@@ -12,9 +12,11 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import redis
 from cryptography import x509
@@ -109,12 +111,15 @@ class RedisServer:
         """Becomes a replica, and returns once it holds what the primary holds now."""
         with self.client() as client, primary.client() as source:
             client.replicaof("127.0.0.1", primary.port)
-            # `master_link_status:up` comes before the data does; an acknowledged offset does not.
+            # `master_link_status:up` comes before the data does; what was written last does not.
+            sign = uuid4().hex
             deadline = time.monotonic() + PATIENCE_SECONDS
             while time.monotonic() < deadline:
-                source.set("tests:replication", "1", px=1000)
-                if source.wait(1, 200) and client.info("replication")["master_link_status"] == "up":
-                    return
+                source.set("tests:replication", sign, px=5000)
+                with suppress(redis.BusyLoadingError):
+                    if client.get("tests:replication") == sign.encode():
+                        return
+                time.sleep(0.01)
         raise RuntimeError(f"{self.program} did not become a replica: {self.last_words()}")
 
     def cut_off(self) -> None:

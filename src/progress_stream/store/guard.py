@@ -16,11 +16,10 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 #: Seconds a server gets to write what it holds before it is killed.
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 10
 #: How often to look whether the parent still is our parent. The pipe says so at once, unless a child that the parent
 #: forked has inherited its end; then this does.
 LOOK_SECONDS = 1.0
@@ -79,15 +78,16 @@ def _die_with_guard(guard: int) -> Callable[[], None] | None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    # One that somebody stopped cannot hear the first signal.
-    server.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if server.poll() is None:
-        server.kill()
-        server.wait()
+    for _ in range(GRACE_SECONDS):
+        # Asked again each second: Redis forgets the first time if that comes while it writes its first file.
+        server.terminate()
+        # One that somebody stopped cannot hear it.
+        server.send_signal(signal.SIGCONT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(1.0)
+            return
+    server.kill()
+    server.wait()
 
 
 if __name__ == "__main__":
