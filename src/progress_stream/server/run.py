@@ -1,0 +1,185 @@
+"""One serving process: its listening socket, its signals, and the drain before it goes.
+
+Runs any ASGI application; what draining means is the application's (`app.state.drain`). More processes are more
+replicas: nothing here supervises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+
+from ..errors import InvalidInput
+from ..settings import Settings
+from .push import stream_protocol
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after the drain in which answers that are under way may end. Without a number uvicorn waits for ever.
+GRACE_SECONDS: Final = 8
+#: Seconds an unused connection is kept: longer than proxies keep theirs (60), or they send into one just closed.
+KEEP_ALIVE_SECONDS: Final = 75
+#: Bytes the kernel holds unsent for one socket. Its own bound is 4 MB, which for a slow client is only a stale queue.
+UNSENT_BYTES: Final = 131_072
+
+Listening = Callable[[str], None]
+
+
+def serve(
+    app: Any,
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    on_listening: Listening | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal cuts short. Returns once all is closed.
+
+    `on_listening` is called with the URL as soon as requests are taken; port 0 takes any free one.
+    Raises InvalidInput where the address cannot be listened on.
+    """
+    server = make_server(app, settings, on_listening=on_listening)
+    listener = listen(host, port, settings)
+    server.run(sockets=[listener])
+
+
+async def serve_async(
+    app: Any,
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    on_listening: Listening | None = None,
+) -> None:
+    """As `serve`, in the running loop. Cancelling it leaves open streams to the loop's end: signal instead."""
+    server = make_server(app, settings, on_listening=on_listening)
+    await server.serve(sockets=[listen(host, port, settings)])
+
+
+def make_server(
+    app: Any, settings: Settings, *, on_listening: Listening | None = None, **options: Any
+) -> DrainingServer:
+    """A server that does not listen yet. `options` are uvicorn's own (certificates, say), and win over ours."""
+    chosen: dict[str, Any] = {
+        "http": stream_protocol(settings),
+        "ws": "none",
+        "lifespan": "on",
+        # Ours says the route and never the query, where tokens may stand.
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        # X-Forwarded-* from the loopback only; uvicorn's FORWARDED_ALLOW_IPS names others.
+        "proxy_headers": True,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+    }
+    return DrainingServer(uvicorn.Config(app, **(chosen | options)), on_listening)
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, with a drain between the signal and the exit.
+
+    uvicorn's own handler is replaced, not extended: sse-starlette patches it to end its streams at once, and uvicorn
+    raises the signal again at the end, which would make a clean exit look like a kill.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_listening: Listening | None = None) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+        self._stops = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """The first call drains and then exits, a later one exits now. Safe in a signal handler and from a thread."""
+        self._stops += 1
+        if self._stops > 1 or not self.started:
+            self.should_exit = True
+            self.force_exit = self.started
+        if self.force_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cut)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logger.info("%s: %s", signal.Signals(sig).name, "exiting now" if self._stops else "draining")
+        self.stop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.started and self._on_listening is not None and sockets:
+            self._on_listening(url_of(sockets[0], secure=self.config.is_ssl))
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stops and self._drain is None:
+            self._drain = asyncio.create_task(self._drain_then_exit())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+        await super().shutdown(sockets)
+        self._cut()
+        await asyncio.sleep(0)  # for the connections to hear of it
+
+    async def _drain_then_exit(self) -> None:
+        try:
+            drain = drain_of(self.config.app)
+            if drain is not None:
+                await drain()
+        except Exception:
+            logger.exception("The drain failed")
+        finally:
+            self.should_exit = True
+
+    def _cut(self) -> None:
+        """Cut what is still open: from Python 3.12 on, closing a listener waits for its connections."""
+        for connection in list(self.server_state.connections):
+            held: Any = connection  # a stream's own protocol cuts by itself
+            getattr(held, "transport", held).abort()
+
+
+def drain_of(app: Any) -> Callable[[], Awaitable[None]] | None:
+    """The application's drain, if it has one."""
+    drain: Callable[[], Awaitable[None]] | None = getattr(getattr(app, "state", None), "drain", None)
+    return drain
+
+
+def listen(host: str, port: int, settings: Settings) -> socket.socket:
+    """A listening socket; what is set on it every accepted connection inherits. Raises InvalidInput."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InvalidInput(
+            "port", f"{host}:{port} cannot be listened on: {why}", "a free port, or 0 for any"
+        ) from None
+    listener.setblocking(False)
+    _tune(listener, settings)
+    return listener
+
+
+def _tune(listener: socket.socket, settings: Settings) -> None:
+    """Ask the kernel for what no user-space timer sees. Where it has not heard of it, streams live without."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # RFC 5482: a peer that acknowledges nothing for so long is gone. Otherwise a vanished client's few heartbeats
+        # fit the kernel's buffer for a quarter of an hour.
+        milliseconds = int(settings.write_stall_seconds * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(milliseconds, 2**31 - 1))
+
+
+def url_of(listener: socket.socket, *, secure: bool = False) -> str:
+    """A URL that a browser on this machine can open."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
