@@ -41,7 +41,7 @@ def test_a_password_in_a_refused_url_is_not_repeated() -> None:
 def test_a_client_tries_again_after_its_connection_was_cut(redis_url: str, redis_client: redis.Redis) -> None:
     """redis-py's own `from_url` gives no retries; ours does."""
     with sync_client(redis_url) as client:
-        redis_client.client_kill_filter(_id=client.client_id())
+        redis_client.client_kill_filter(_id=str(client.client_id()))
 
         assert client.ping()
 
@@ -49,7 +49,7 @@ def test_a_client_tries_again_after_its_connection_was_cut(redis_url: str, redis
 async def test_an_async_client_tries_again_too(redis_url: str, redis_client: redis.Redis) -> None:
     """The other flavour's retry class would be taken silently and never try."""
     async with async_client(redis_url) as client:
-        redis_client.client_kill_filter(_id=await client.client_id())
+        redis_client.client_kill_filter(_id=str(await client.client_id()))
 
         assert await client.ping()
 
