@@ -15,7 +15,17 @@ Event = dict[str, Any]
 
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 #: The types that this package writes itself; an actor's own type is none of these.
-BUILT_IN: Final = TERMINAL | {"queued", "started", "progress", "step", "log", "part", "stalled", "cancelling", "retrying"}
+BUILT_IN: Final = TERMINAL | {
+    "queued",
+    "started",
+    "progress",
+    "step",
+    "log",
+    "part",
+    "stalled",
+    "cancelling",
+    "retrying",
+}
 #: What the server adds to a response, in no stream.
 SERVER_ADDED: Final = frozenset({"position", "snapshot", "busy", "expired", "draining", "ping"})
 #: Names that EventSource itself dispatches or that the list stream uses: an own event of that name could not be told apart.
@@ -65,19 +75,25 @@ BEGINNING: Final = EventId(0, 0)
 def check_job_id(text: object) -> str:
     """A job id that a caller may give. Raises InvalidInput."""
     if not isinstance(text, str) or not _JOB_ID.fullmatch(text) or text in {".", "..", "events"}:
-        raise InvalidInput("job", "is not a job id", "1 to 128 of A-Z a-z 0-9 . _ -, none of '.', '..', 'events'")
+        raise InvalidInput(
+            "job", "is not a job id", "1 to 128 of A-Z a-z 0-9 . _ -, none of '.', '..', 'events'"
+        )
     return text
 
 
 def is_job_id(text: str) -> bool:
     """True for every id a job can have, that of a part included."""
-    return bool(_PART_ID.fullmatch(text)) or (bool(_JOB_ID.fullmatch(text)) and text not in {".", "..", "events"})
+    return bool(_PART_ID.fullmatch(text)) or (
+        bool(_JOB_ID.fullmatch(text)) and text not in {".", "..", "events"}
+    )
 
 
 def check_actor_name(text: object) -> str:
     """An actor's or a report's name. Raises InvalidInput."""
     if not isinstance(text, str) or not _ACTOR.fullmatch(text):
-        raise InvalidInput("actor", "is not an actor's name", "a letter or _, then up to 127 of A-Z a-z 0-9 . _ -")
+        raise InvalidInput(
+            "actor", "is not an actor's name", "a letter or _, then up to 127 of A-Z a-z 0-9 . _ -"
+        )
     return text
 
 
@@ -153,11 +169,15 @@ def encode(event: Mapping[str, Any]) -> bytes:
             text = text.translate(_LINE_BREAKS_OF_OTHERS)
         return text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidEvent("data", f"holds a lone surrogate at character {error.start}", "text that UTF-8 can hold") from None
+        raise InvalidEvent(
+            "data", f"holds a lone surrogate at character {error.start}", "text that UTF-8 can hold"
+        ) from None
     except RecursionError:
         raise InvalidEvent("data", "is nested too deeply or holds itself", "JSON") from None
     except (TypeError, ValueError) as error:
-        raise InvalidEvent("data", f"is not JSON: {error}", "JSON: objects, lists, text, finite numbers, true, false, null") from None
+        raise InvalidEvent(
+            "data", f"is not JSON: {error}", "JSON: objects, lists, text, finite numbers, true, false, null"
+        ) from None
 
 
 def decode(data: bytes) -> Event:

@@ -73,7 +73,9 @@ class Header:
     def from_options(cls, id: str, actor: str, queue: str | None, options: Mapping[str, Any]) -> Header:
         """The header of a message. What is missing in the options is unknown; what is foreign is ignored."""
         kept = ("title", "owner", "max_attempts", "created_at", "run_at", "parent", "retry_of")
-        return cls(id, actor, queue, **{name: options[name] for name in kept if options.get(name) is not None})
+        return cls(
+            id, actor, queue, **{name: options[name] for name in kept if options.get(name) is not None}
+        )
 
 
 def new(header: Header) -> State:
@@ -92,7 +94,18 @@ def new(header: Header) -> State:
 #: Events that say nothing of whether the worker lives, for others write them.
 _BY_OTHERS: Final = frozenset({"stalled", "cancelling"})
 #: What a new attempt begins without.
-_FORGOTTEN: Final = ("done", "total", "unit", "rate", "eta", "message", "error", "result", "finished_at", "next_at")
+_FORGOTTEN: Final = (
+    "done",
+    "total",
+    "unit",
+    "rate",
+    "eta",
+    "message",
+    "error",
+    "result",
+    "finished_at",
+    "next_at",
+)
 
 
 def fold(state: State, event: Event) -> State:
@@ -155,7 +168,9 @@ def _retrying(state: State, event: Event) -> None:
 
 
 def _ended(state: State, event: Event) -> None:
-    state.update(finished_at=event["at"], next_at=None, eta=None, error=event.get("error"), result=event.get("result"))
+    state.update(
+        finished_at=event["at"], next_at=None, eta=None, error=event.get("error"), result=event.get("result")
+    )
 
 
 _FOLDS = {
@@ -166,7 +181,9 @@ _FOLDS = {
 
 def pack(state: State) -> bytes:
     """The stored form of a state: its known fields as JSON, with the form's version."""
-    return events.encode({"v": 1} | {name: value for name, value in state.items() if value not in (None, False, [])})
+    return events.encode(
+        {"v": 1} | {name: value for name, value in state.items() if value not in (None, False, [])}
+    )
 
 
 def unpack(packed: bytes) -> State:

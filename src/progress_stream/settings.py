@@ -26,25 +26,41 @@ Names = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """One immutable value for a process. Make it with `load()`, which turns faults into one clear line."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
-    redis_url: str | None = Field(None, description="where streams and states live; `dev` starts a server of its own")
-    broker_url: str | None = Field(None, description="Dramatiq's Redis; its maintenance runs KEYS, hence another database")
-    namespace: str = Field("ps", description="begins every key and channel, so that two installations can share a server")
+    redis_url: str | None = Field(
+        None, description="where streams and states live; `dev` starts a server of its own"
+    )
+    broker_url: str | None = Field(
+        None, description="Dramatiq's Redis; its maintenance runs KEYS, hence another database"
+    )
+    namespace: str = Field(
+        "ps", description="begins every key and channel, so that two installations can share a server"
+    )
     data: Path = Field(Path("data"), description="the folder for files and, with `dev`, the embedded Redis")
-    files_url: str | None = Field(None, description="where uploads and results go; a folder in the data folder by default")
+    files_url: str | None = Field(
+        None, description="where uploads and results go; a folder in the data folder by default"
+    )
 
     history_events: Positive = Field(10_000, description="events kept a job: what a watcher can replay")
-    replay_seconds: Positive = Field(3_600, description="an ended job's stream: long enough for a laptop that was closed")
+    replay_seconds: Positive = Field(
+        3_600, description="an ended job's stream: long enough for a laptop that was closed"
+    )
     state_seconds: Positive = Field(86_400, description="an ended job's state, files and result")
     event_bytes: Positive = Field(65_536, description="one event's data; larger is an error at the actor")
     log_rate: Seconds = Field(20, description="log events a second a job; a flood helps nobody who reads")
     log_burst: Positive = Field(200, description="log events that may come at once before log_rate counts")
 
     heartbeat_seconds: Seconds = Field(15, description="under the smallest idle cut of common proxies (30 s)")
-    stream_seconds: Seconds = Field(900, description="an EventSource stream's life; spreads streams over new pods")
+    stream_seconds: Seconds = Field(
+        900, description="an EventSource stream's life; spreads streams over new pods"
+    )
     write_stall_seconds: Seconds = Field(60, description="a socket that takes nothing for so long is closed")
-    ready_seconds: NotNegative = Field(5, description="between SIGTERM and the first goodbye: load balancers look away")
+    ready_seconds: NotNegative = Field(
+        5, description="between SIGTERM and the first goodbye: load balancers look away"
+    )
     drain_seconds: NotNegative = Field(20, description="the time over which open streams are sent away")
 
     stalled_seconds: Positive = Field(15, description="three missed signs of life, each five seconds apart")
@@ -52,7 +68,9 @@ class Settings(BaseSettings):
     max_starts: Positive = Field(10, description="a message that kills its workers ends after so many starts")
 
     ticket_seconds: Positive = Field(3_600, description="the life of a ticket for a URL")
-    url_tokens: Literal["tickets", "any"] = Field("tickets", description="URLs are logged: RFC 9700 forbids tokens there")
+    url_tokens: Literal["tickets", "any"] = Field(
+        "tickets", description="URLs are logged: RFC 9700 forbids tokens there"
+    )
 
     max_streams: Positive = Field(20_000, description="open streams a process")
     max_streams_per_owner: Positive = Field(100, description="open streams of one owner a process")
@@ -61,16 +79,24 @@ class Settings(BaseSettings):
     header_bytes: Positive = Field(32_768, description="a request's header block; larger: 431")
     header_seconds: Seconds = Field(10, description="the time for a request's headers; then closed")
 
-    enqueue_wait_ms: NotNegative = Field(1_000, description="the longest that sending a message waits on Redis")
+    enqueue_wait_ms: NotNegative = Field(
+        1_000, description="the longest that sending a message waits on Redis"
+    )
     start_wait_ms: NotNegative = Field(1_000, description="the longest that a job's start waits on Redis")
     terminal_wait_ms: NotNegative = Field(1_000, description="the longest that a job's end waits on Redis")
-    replica_wait_ms: NotNegative = Field(0, description="wait for one replica after a start or an end; not a guarantee")
+    replica_wait_ms: NotNegative = Field(
+        0, description="wait for one replica after a start or an end; not a guarantee"
+    )
 
     jwt_secret: SecretStr | None = Field(None, description="HS256 secret, 32 bytes or more")
     jwks: str | None = Field(None, description="a JWK Set: a file, or an https URL")
-    jwt_issuer: str | None = Field(None, description="the `iss` that tokens must have; with no JWKS its keys are discovered")
+    jwt_issuer: str | None = Field(
+        None, description="the `iss` that tokens must have; with no JWKS its keys are discovered"
+    )
     jwt_audience: str | None = Field(None, description="the `aud` that tokens must have")
-    jwt_algorithms: Names = Field((), description="algorithms that may pass; by the kind of key where none is given")
+    jwt_algorithms: Names = Field(
+        (), description="algorithms that may pass; by the kind of key where none is given"
+    )
     owner_claim: str = Field("sub", description="the claim that names the owner")
 
     streaming: bool = Field(True, description="false: pages poll")
@@ -81,13 +107,19 @@ class Settings(BaseSettings):
     @field_validator("jwt_algorithms", "cors_origins", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) and value.strip() else value or ()
+        return (
+            tuple(re.split(r"[\s,]+", value.strip()))
+            if isinstance(value, str) and value.strip()
+            else value or ()
+        )
 
     @field_validator("jwt_algorithms")
     @classmethod
     def _known_algorithms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in names if name not in ALGORITHMS]:
-            raise ValueError(f"{unknown[0]!r:.40} is no algorithm for tokens; allowed: {', '.join(ALGORITHMS)}")
+            raise ValueError(
+                f"{unknown[0]!r:.40} is no algorithm for tokens; allowed: {', '.join(ALGORITHMS)}"
+            )
         return names
 
     @field_validator("jwt_secret")
@@ -117,7 +149,9 @@ class Settings(BaseSettings):
         for origin in origins:
             parts = urlsplit(origin)
             if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path or parts.query:
-                raise ValueError(f"{origin!r:.80} is not an origin; allowed: scheme://host[:port], with no path")
+                raise ValueError(
+                    f"{origin!r:.80} is not an origin; allowed: scheme://host[:port], with no path"
+                )
         return origins
 
     @property
@@ -125,7 +159,9 @@ class Settings(BaseSettings):
         """`broker_url`, or the store's server with the next database. Raises InvalidSetting where both are the same."""
         if self.broker_url is not None:
             if self.redis_url is not None and _place(self.broker_url) == _place(self.redis_url):
-                raise InvalidSetting("BROKER_URL", "is the store's own database", "another database of it, or another server")
+                raise InvalidSetting(
+                    "BROKER_URL", "is the store's own database", "another database of it, or another server"
+                )
             return self.broker_url
         return None if self.redis_url is None else _next_database(self.redis_url)
 

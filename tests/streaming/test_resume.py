@@ -105,7 +105,21 @@ def test_a_malformed_position_gets_everything_that_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5", "5-", "-5", "05-1", "5-01", "5-1 ", "18446744073709551616-0", "1-18446744073709551616", "a-b", "5-1-1", "٥-1"]
+    "text",
+    [
+        "",
+        "5",
+        "5-",
+        "-5",
+        "05-1",
+        "5-01",
+        "5-1 ",
+        "18446744073709551616-0",
+        "1-18446744073709551616",
+        "a-b",
+        "5-1-1",
+        "٥-1",
+    ],
 )
 def test_what_is_no_id_is_malformed(text: str) -> None:
     """Two numbers below 2^64, no leading zero, ASCII digits alone."""

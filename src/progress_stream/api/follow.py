@@ -147,12 +147,16 @@ def _plain_stream(body: bytes) -> Response:
 
 def _stream(request: Request, who: Who, job: str, position: _Position, record: Record) -> Response:
     hub: Hub = request.app.state.parts.hub
-    wants_snapshot = request.query_params.get("replay") == "snapshot" and not request.headers.get("last-event-id")
+    wants_snapshot = request.query_params.get("replay") == "snapshot" and not request.headers.get(
+        "last-event-id"
+    )
     first, begin = _first(hub, position, record, snapshot=wants_snapshot)
     start = Start(
         begin,
         owner=who.subject,
-        ends_at=hub.now() + hub.settings.stream_seconds * random.uniform(0.8, 1) if _accepts_stream(request) else None,
+        ends_at=hub.now() + hub.settings.stream_seconds * random.uniform(0.8, 1)
+        if _accepts_stream(request)
+        else None,
         expires_at=who.expires_at,
         on_end=access.stream_ended(request),
     )
@@ -241,7 +245,11 @@ class FollowResponse(EventSourceResponse):
     """An event stream: headers, HEAD and shutdown are sse-starlette's; how the bytes travel is ours."""
 
     def __init__(self, hub: Hub, job: str, first: bytes, start: Start, *, may_hand_over: bool) -> None:
-        super().__init__(_nothing(), ping=3600, headers={name: value for name, value in HEADERS.items() if name != "Content-Type"})
+        super().__init__(
+            _nothing(),
+            ping=3600,
+            headers={name: value for name, value in HEADERS.items() if name != "Content-Type"},
+        )
         self._hub = hub
         self._job = job
         self._first = first
@@ -258,7 +266,11 @@ class FollowResponse(EventSourceResponse):
 
     def _stream_headers(self) -> list[tuple[bytes, bytes]]:
         # A stream is the last answer on its connection: a proxy must not wait to use it again.
-        kept = [(name, value) for name, value in self.raw_headers if name not in (b"connection", b"content-length")]
+        kept = [
+            (name, value)
+            for name, value in self.raw_headers
+            if name not in (b"connection", b"content-length")
+        ]
         return [*kept, (b"connection", b"close")]
 
     async def _hand_over(self, scope: Scope, send: Send) -> bool:

@@ -16,7 +16,9 @@ from ..errors import InvalidInput
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 
 
-def encode(*, data: bytes | None = None, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
+def encode(
+    *, data: bytes | None = None, event: str | None = None, id: str | None = None, retry: int | None = None
+) -> bytes:
     """One frame with its blank line. `data` is one line; `retry` milliseconds.
 
     Raises InvalidInput for CR or LF anywhere, and NUL in `id` (§9.2.6: such an id is ignored by the client).

@@ -111,9 +111,9 @@ class Look:
 def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
     """An event's JSON before the attempt's number, after it, and whole without an attempt."""
     plain = {name: value for name, value in event.items() if name != "attempt"}
-    before, _, after = events.encode({"job": None, "type": None, "at": None} | plain | {"attempt": _ATTEMPT_MARK}).partition(
-        str(_ATTEMPT_MARK).encode()
-    )
+    before, _, after = events.encode(
+        {"job": None, "type": None, "at": None} | plain | {"attempt": _ATTEMPT_MARK}
+    ).partition(str(_ATTEMPT_MARK).encode())
     return before, after, events.encode(plain)
 
 
@@ -125,7 +125,13 @@ class Commands:
         self._settings = settings
 
     def create(
-        self, header: Header, event: Event, *, confirmed: bool = False, fingerprint: str = "", unconfirmed_ms: int = 60_000
+        self,
+        header: Header,
+        event: Event,
+        *,
+        confirmed: bool = False,
+        fingerprint: str = "",
+        unconfirmed_ms: int = 60_000,
     ) -> Call[Created]:
         """The job with its `queued` event, if nothing of that id exists. Raises Tombstoned."""
         state = jobs.fold(jobs.new(header), event)
@@ -145,7 +151,14 @@ class Commands:
         return Call(script("create"), self.keys.of(header.id), args, read)
 
     def start(
-        self, header: Header, event: Event, nonce: str, *, may_create: bool, last: EventId | None = None, least_attempt: int = 1
+        self,
+        header: Header,
+        event: Event,
+        nonce: str,
+        *,
+        may_create: bool,
+        last: EventId | None = None,
+        least_attempt: int = 1,
     ) -> Call[Started | Worn]:
         """Take the job over. `event` is `started` without its attempt; `last` the newest id this reporter was given for the job.
 
@@ -245,7 +258,9 @@ class Commands:
         args = ("" if position is None else str(position), max(count, 1))
         return Call(script("read"), self.keys.of(job)[:2], args, _look)
 
-    def remove(self, job: str, *, statuses: Sequence[str], tombstone: bool, only_unconfirmed: bool = False) -> Call[bool]:
+    def remove(
+        self, job: str, *, statuses: Sequence[str], tombstone: bool, only_unconfirmed: bool = False
+    ) -> Call[bool]:
         """True when the job is gone now. Raises AlreadyEnded when it is in another status, NoSuchJob."""
         life = max(self._settings.state_seconds, self._settings.abandoned_seconds) if tombstone else 0
         args = (job, ",".join(statuses), life, int(only_unconfirmed))
@@ -288,7 +303,9 @@ class Commands:
         return Command(tuple(lines), lambda _: None)
 
     def announced_names(self) -> Command[list[str]]:
-        return Command((("SMEMBERS", self.keys.actors()),), lambda replies: sorted(name.decode() for name in replies[0]))
+        return Command(
+            (("SMEMBERS", self.keys.actors()),), lambda replies: sorted(name.decode() for name in replies[0])
+        )
 
     def announced(self, names: Sequence[str]) -> Command[dict[str, bytes]]:
         """The descriptions of those of these actors that a worker still announces."""
@@ -307,10 +324,14 @@ class Commands:
         )  # fmt: skip
         return Command(tuple(("ZADD", name, created_at, job) for name in names), lambda _: None)
 
-    def hinted(self, owner: str, *, state: str | None = None, actor: str | None = None, limit: int = 200) -> Command[list[str]]:
+    def hinted(
+        self, owner: str, *, state: str | None = None, actor: str | None = None, limit: int = 200
+    ) -> Command[list[str]]:
         """The newest ids in one of an owner's lists: hints, to be checked against each job."""
         key = self.keys.hints(owner, state=state, actor=actor)
-        return Command((("ZREVRANGE", key, 0, limit - 1),), lambda replies: [id.decode() for id in replies[0]])
+        return Command(
+            (("ZREVRANGE", key, 0, limit - 1),), lambda replies: [id.decode() for id in replies[0]]
+        )
 
     def due(self, partition: int, until_ms: int, limit: int) -> tuple[str | int, ...]:
         return ("ZRANGE", self.keys.due(partition), "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
@@ -323,7 +344,10 @@ class Commands:
 
     def lease(self, holder: str, milliseconds: int) -> Command[bool]:
         """True for the one who may sweep for so long."""
-        return Command((("SET", self.keys.sweeper(), holder, "NX", "PX", milliseconds),), lambda replies: bool(replies[0]))
+        return Command(
+            (("SET", self.keys.sweeper(), holder, "NX", "PX", milliseconds),),
+            lambda replies: bool(replies[0]),
+        )
 
     def marker(self, proposal: str) -> Command[str]:
         """The marker of this Redis' contents: another one than before means that it was emptied."""
@@ -371,7 +395,8 @@ def entry_of(raw: Any) -> tuple[EventId, bytes, bytes] | None:
     id, values = raw
     if values is None:
         return None
-    pairs = dict(zip(values[::2], values[1::2], strict=False))
+    # A script's answer is flat; redis-py makes a dict of a plain XRANGE's.
+    pairs = values if isinstance(values, dict) else dict(zip(values[::2], values[1::2], strict=False))
     return _id(id), pairs.get(b"t", b""), pairs.get(b"d", b"")
 
 

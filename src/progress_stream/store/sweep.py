@@ -30,7 +30,9 @@ _AT_ONCE: Final = 100
 class Sweeper:
     """One process' hand in the sweep. `forget_files` is called with the id of a job that has expired."""
 
-    def __init__(self, store: SyncStore, settings: Settings, forget_files: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, store: SyncStore, settings: Settings, forget_files: Callable[[str], None] | None = None
+    ) -> None:
         self._store = store
         self._limits = Limits(settings.stalled_seconds * 1000, settings.abandoned_seconds * 1000)
         self._forget_files = forget_files or (lambda job: None)
@@ -78,7 +80,9 @@ class Sweeper:
         event = events.make(job, "failed", at=events.text_of(now), error={"type": "Lost", "message": message})
         return self._step_in(job, record, event)
 
-    def _step_in(self, job: str, record: Record, event: events.Event, *, field: str = "", due_ms: int | None = None) -> int:
+    def _step_in(
+        self, job: str, record: Record, event: events.Event, *, field: str = "", due_ms: int | None = None
+    ) -> int:
         call = self._store.commands.intervene(
             job, event, statuses=[record.control.status], attempt=record.control.attempt, seen_at=record.seen_at, field=field,
             due_ms=due_ms,

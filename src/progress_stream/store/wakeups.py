@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import hiredis
@@ -42,7 +42,7 @@ class _Connection(asyncio.Protocol):
         self.ready = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_connection gives
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -79,7 +79,9 @@ class Wakeups:
     A second confirmation of a channel means that messages may have been lost before it.
     """
 
-    def __init__(self, url: str, heard: Callable[[bytes, bytes], None], confirmed: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, url: str, heard: Callable[[bytes, bytes], None], confirmed: Callable[[bytes], None]
+    ) -> None:
         self._where = parse_url(url)
         self._heard = heard
         self._confirmed = confirmed
@@ -141,7 +143,7 @@ class Wakeups:
             self.reconnects += 1
             tries += 1
             # Full jitter: the processes of a fleet do not come back to Redis in the same moment.
-            await asyncio.sleep(random.uniform(0.02, min(2.0, 0.1 * 2 ** min(tries, 6))))  # noqa: S311
+            await asyncio.sleep(random.uniform(0.02, min(2.0, 0.1 * 2 ** min(tries, 6))))
 
     async def _serve(self, connection: _Connection) -> None:
         channels = list(self._channels)
@@ -184,18 +186,23 @@ class Wakeups:
             if connection.lost.done():
                 raise ConnectionError("closed")
             await asyncio.sleep(0.005)
-        if refused := next((reply for reply in connection.greeting if isinstance(reply, hiredis.ReplyError)), None):
+        if refused := next(
+            (reply for reply in connection.greeting if isinstance(reply, hiredis.ReplyError)), None
+        ):
             log.error("Redis refuses the subscription: %s", str(refused).split(" ")[0])
             connection.abort()
             raise ConnectionError("refused")
 
 
-def _tls(where: dict[str, Any]) -> ssl.SSLContext | None:
+def _tls(where: Mapping[str, Any]) -> ssl.SSLContext | None:
     """The TLS settings of a `rediss://` URL, by redis-py's own names."""
     if where.get("connection_class") is None or "SSL" not in where["connection_class"].__name__:
         return None
     context = ssl.create_default_context(cafile=where.get("ssl_ca_certs"))
-    if str(where.get("ssl_check_hostname", "true")).lower() == "false" or where.get("ssl_cert_reqs") == "none":
+    if (
+        str(where.get("ssl_check_hostname", "true")).lower() == "false"
+        or where.get("ssl_cert_reqs") == "none"
+    ):
         context.check_hostname = False
     if where.get("ssl_cert_reqs") == "none":
         context.verify_mode = ssl.CERT_NONE

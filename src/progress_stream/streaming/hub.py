@@ -53,7 +53,8 @@ class Watcher:
     """One client that follows a job: the hub's side of a sink (`streaming.sink.Stream`)."""
 
     __slots__ = (
-        "bytes", "catching", "ends_at", "epoch", "expires_at", "gone", "hub", "live", "malformed", "n", "on_end", "opened_at", "owner",
+        "bytes", "catching", "ends_at", "epoch", "expires_at", "gone", "hub", "live", "malformed", "n", "on_end", "opened_at",
+        "owner",
         "replay_n", "sink", "slot", "topic",
     )  # fmt: skip
 
@@ -119,7 +120,18 @@ class Start:
 class LiveTopic:
     """A topic with those who watch it and the reads that they share."""
 
-    __slots__ = ("channel", "check_at", "confirmed", "flush", "flushed_at", "log", "reads", "retries", "vanished_at", "watchers")
+    __slots__ = (
+        "channel",
+        "check_at",
+        "confirmed",
+        "flush",
+        "flushed_at",
+        "log",
+        "reads",
+        "retries",
+        "vanished_at",
+        "watchers",
+    )
 
     def __init__(self, job: str, channel: bytes, loop: asyncio.AbstractEventLoop) -> None:
         self.log = Topic(job)
@@ -137,7 +149,9 @@ class LiveTopic:
 class Hub:
     """All streams of one process."""
 
-    def __init__(self, settings: Settings, store: AsyncStore, url: str, *, probe_store: AsyncStore | None = None) -> None:
+    def __init__(
+        self, settings: Settings, store: AsyncStore, url: str, *, probe_store: AsyncStore | None = None
+    ) -> None:
         self.settings = settings
         self.store = store
         self._probe_store = probe_store or store
@@ -157,7 +171,8 @@ class Hub:
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._process = uuid.uuid4().hex
         self._probe_channel = store.commands.keys.probe(self._process).encode()
-        self._probe_answer: asyncio.Event = asyncio.Event()
+        self._probe_heard = asyncio.Event()
+        self._probe_answer = asyncio.Event()
         self._probe_word = b""
         self._marker = ""
         self._lost_at = float("-inf")
@@ -176,8 +191,8 @@ class Hub:
         self._second = int(self.now())
         self.wakeups.subscribe(self._probe_channel)
         self.wakeups.start()
-        for task in (self._tick(), self._check_tails(), self._probe()):
-            self._spawn(task)
+        for work in (self._tick, self._check_tails, self._probe):
+            self._spawn(self._for_ever(work))
 
     async def stop(self) -> None:
         """End everything at once; open streams are sent away."""
@@ -232,9 +247,22 @@ class Hub:
         task.add_done_callback(self._done)
         return task
 
+    async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A fault in one round must not end heartbeats, tail checks or probes for good."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("%s failed and begins again", work.__name__)
+                await asyncio.sleep(1)
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreError):
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, StoreError)
+        ):
             log.error("a task of the hub failed", exc_info=error)
 
     # -- watchers come and go
@@ -297,12 +325,15 @@ class Hub:
     def send_away(self, watcher: Watcher) -> None:
         """This server goes away: say so, and when to come back (soon, each at another moment)."""
         retry = random.randint(500, 2_000)
-        self.end(watcher, sse.encode(retry=retry, event="draining", data=b'{"retry_after":%.1f}' % (retry / 1000)))
+        self.end(
+            watcher, sse.encode(retry=retry, event="draining", data=b'{"retry_after":%.1f}' % (retry / 1000))
+        )
 
     # -- what is heard
 
     def _confirmed(self, channel: bytes) -> None:
         if channel == self._probe_channel:
+            self._probe_heard.set()
             return
         topic = self._topics.get(channel)
         if topic is None:
@@ -370,7 +401,11 @@ class Hub:
             self._end_if_over(watcher)
 
     def _end_if_over(self, watcher: Watcher) -> None:
-        if watcher.topic.log.ended_n and watcher.n >= watcher.topic.log.ended_n and watcher.epoch == watcher.topic.log.epoch:
+        if (
+            watcher.topic.log.ended_n
+            and watcher.n >= watcher.topic.log.ended_n
+            and watcher.epoch == watcher.topic.log.epoch
+        ):
             self.end(watcher)
 
     def resume_writing(self, watcher: Watcher) -> None:
@@ -567,6 +602,8 @@ class Hub:
             proved = False
             try:
                 proved = await self._probe_once()
+            except TimeoutError:
+                log.warning("the probe of the live path did not come back")
             except StoreError as error:
                 log.warning("the probe of the live path could not be sent: %s", error)
             if not proved and self.live_proved:
@@ -577,16 +614,14 @@ class Hub:
             await asyncio.sleep(PROBE_SECONDS * random.uniform(0.9, 1) if proved else random.uniform(0.2, 1))
 
     async def _probe_once(self) -> bool:
+        await asyncio.wait_for(self._probe_heard.wait(), _PROBE_ANSWER_SECONDS)
         self._probe_answer.clear()
         self._probe_word = uuid.uuid4().hex.encode()
         # On a fresh connection: a kept one may lead to a server that was demoted.
         await self._probe_store.client.connection_pool.disconnect(inuse_connections=False)
         await self._probe_store.pipeline([("PUBLISH", self._probe_channel, self._probe_word)])
         await self.check_marker()
-        try:
-            await asyncio.wait_for(self._probe_answer.wait(), _PROBE_ANSWER_SECONDS)
-        except TimeoutError:
-            return False
+        await asyncio.wait_for(self._probe_answer.wait(), _PROBE_ANSWER_SECONDS)
         return True
 
     # -- time
@@ -627,7 +662,9 @@ HEARTBEAT: Final = sse.comment()
 
 def expired() -> bytes:
     """The words to a watcher whose token has run out: asking again soon would not help."""
-    return sse.encode(retry=random.randint(30_000, 90_000), event="expired", data=b'{"reason":"token_expired"}')
+    return sse.encode(
+        retry=random.randint(30_000, 90_000), event="expired", data=b'{"reason":"token_expired"}'
+    )
 
 
 def _unix_time() -> float:

@@ -50,7 +50,9 @@ class Topic:
         for offset in range(max(skip, 0), len(batch)):
             type, data = batch[offset]
             n = first.n + offset
-            frame = sse.stored(b"%d-%d" % (first.epoch, n), type, data) if sse.is_frameable(type, data) else b""
+            frame = (
+                sse.stored(b"%d-%d" % (first.epoch, n), type, data) if sse.is_frameable(type, data) else b""
+            )
             self.frames.append(frame)
             self._bytes += len(frame)
             if type in _TERMINAL:
