@@ -162,9 +162,14 @@ _CHECKS = {
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """One line of JSON in UTF-8. Raises InvalidEvent for what is not JSON: NaN, lone surrogates, foreign objects, non-text keys."""
+    """One line of JSON in UTF-8. Raises InvalidEvent for what is not JSON: NaN, lone surrogates, foreign objects."""
+    return encode_any(event)
+
+
+def encode_any(value: object) -> bytes:
+    """The same for a value that need be no object: a result."""
     try:
-        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         if not text.isascii():
             text = text.translate(_LINE_BREAKS_OF_OTHERS)
         return text.encode()

@@ -179,6 +179,10 @@ _FOLDS = {
 }  # fmt: skip
 
 
+#: What the stored form leaves out: null everywhere, and these.
+_UNSAID: Final[State] = {"steps": [], "stalled": False, "cancel_requested": False}
+
+
 def pack(state: State) -> bytes:
     """The stored form of a state: its known fields as JSON, with the form's version."""
     return events.encode(
@@ -192,7 +196,7 @@ def unpack(packed: bytes) -> State:
     if not isinstance(known, dict) or known.get("v") != 1:
         raise ValueError("a stored state of an unknown form")
     state: State = dict.fromkeys(FIELDS)
-    state.update(steps=[], stalled=False, cancel_requested=False)
+    state.update(_UNSAID, steps=[])
     state.update((name, value) for name, value in known.items() if name in state)
     return state
 
