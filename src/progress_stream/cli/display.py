@@ -1,0 +1,245 @@
+"""How `watch` shows events: a live bar in a terminal, plain lines elsewhere, or JSON. Text of strangers only as text."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from .. import jobs
+from ..client.watch import Received
+from ..events import TERMINAL, EventId
+from .terminal import json_line, printable
+
+#: Seconds between two plain lines of progress: a log file needs no ten a second.
+PLAIN_PROGRESS_SECONDS: Final = 1.0
+#: Characters of a result or of an own event's data that are shown on a line.
+SHOWN_CHARACTERS: Final = 300
+
+
+class Display(ABC):
+    """Shows events as they come and keeps the job's state."""
+
+    wants_the_state_alone = False
+
+    def __init__(self) -> None:
+        self.state: jobs.State = dict.fromkeys(jobs.FIELDS) | {"state": "queued", "steps": []}
+        self._through: EventId | None = None
+
+    def show(self, event: Received) -> None:
+        """One event, in the stream's order."""
+        if event.type == "snapshot":
+            self.state = {**self.state, **event.data["state"]}
+            self._through = _position(event.data.get("through"))
+        elif not self._known(event.id):
+            self.state = jobs.fold(self.state, event.data)
+        self.write(event)
+
+    def _known(self, id: str) -> bool:
+        """Already part of the snapshot that came before."""
+        position = _position(id)
+        return self._through is not None and position is not None and position <= self._through
+
+    @abstractmethod
+    def write(self, event: Received) -> None:
+        """The output for one event; the state has it already."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class JsonLines(Display):
+    """For programs: every event, none left out."""
+
+    def __init__(self, out: IO[str]) -> None:
+        super().__init__()
+        self._out = out
+
+    def write(self, event: Received) -> None:
+        named = {} if "type" in event.data else {"type": event.type}
+        print(json_line({"id": event.id or None, **named, **event.data}), file=self._out, flush=True)
+
+
+class Lines(Display):
+    """For logs and pipes: a line an event, `progress` at most once a second."""
+
+    def __init__(self, out: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._out = out
+        self._clock = clock
+        self._said_at = -PLAIN_PROGRESS_SECONDS
+        self._held: Received | None = None
+
+    def write(self, event: Received) -> None:
+        if event.type == "progress" and self._clock() - self._said_at < PLAIN_PROGRESS_SECONDS:
+            self._held = event
+            return
+        if event.type == "progress":
+            self._said_at = self._clock()
+        elif self._held is not None:
+            self._line(self._held)
+        self._held = None
+        self._line(event)
+
+    def _line(self, event: Received) -> None:
+        at = str(event.data.get("at") or self.state.get("updated_at") or "")
+        words = [at[11:19], event.type, describe(event.type, event.data)]
+        print(printable("  ".join(word for word in words if word)), file=self._out, flush=True)
+
+
+class Bar(Display):
+    """For a person: one bar that moves, and above it what is worth reading."""
+
+    wants_the_state_alone = True
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._progress = Progress(
+            TextColumn("{task.fields[title]}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[said]}", markup=False),
+            console=console,
+            expand=True,
+        )
+        self._bar = self._progress.add_task("", total=None, title="", said="waiting")
+
+    def write(self, event: Received) -> None:
+        if event.type not in {"progress", "queued", "snapshot", *TERMINAL}:
+            line = f"{event.type}  {describe(event.type, event.data)}"
+            self._progress.console.print(Text(printable(line)), highlight=False)
+        state = self.state
+        ended_well = state["state"] == "succeeded"
+        done, total = state["done"] or 0, state["total"]
+        self._progress.update(
+            self._bar,
+            completed=(total or 1) if ended_well else done,
+            total=total or (1 if ended_well else None),
+            title=printable(
+                str(state["title"] or state["actor"] or state["id"] or event.data.get("job", ""))
+            ),
+            said=printable(said_of(state)),
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def display(as_json: bool) -> Display:
+    """The one that fits where standard output goes."""
+    if as_json:
+        return JsonLines(sys.stdout)
+    console = Console()
+    return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Lines(sys.stdout)
+
+
+def said_of(state: Mapping[str, Any]) -> str:
+    """The words beside the bar."""
+    if state["state"] == "succeeded":
+        return " ".join(["succeeded", *_words_of_result(state.get("result"))])
+    if state["state"] in TERMINAL or state["state"] == "retrying":
+        return " ".join([state["state"], *_words_of_error(state.get("error"))])
+    if state["state"] == "queued":
+        return state.get("waiting_for") or "queued"
+    words = [describe("progress", state)]
+    if state.get("stalled"):
+        words.insert(0, "stalled: no sign from its worker;")
+    return " ".join(word for word in words if word) or "running"
+
+
+def describe(kind: str, data: Mapping[str, Any]) -> str:
+    """An event's data in words."""
+    words = _WORDS.get(kind)
+    if words is not None:
+        return "  ".join(word for word in words(data) if word)
+    return _short(data.get("data"))
+
+
+def _words_of_progress(data: Mapping[str, Any]) -> list[str]:
+    done, total, unit = data.get("done"), data.get("total"), data.get("unit") or ""
+    words = []
+    if done is not None:
+        words.append(
+            f"{_number(done)}"
+            + (f"/{_number(total)}" if total is not None else "")
+            + (f" {unit}" if unit else "")
+        )
+    if done is not None and total:
+        words.append(f"{100 * done / total:.0f}%")
+    if data.get("rate"):
+        words.append(f"{data['rate']:.4g}/s")
+    if data.get("eta") is not None:
+        words.append(f"{data['eta']:.0f} s left")
+    return [*words, data.get("message") or ""]
+
+
+def _words_of_error(error: object) -> list[str]:
+    if not isinstance(error, Mapping):
+        return []
+    return [f"{error.get('type')}: {error.get('message')}"]
+
+
+def _words_of_result(result: object) -> list[str]:
+    return [] if result is None else [_short(result)]
+
+
+def _words_of_step(data: Mapping[str, Any]) -> list[str]:
+    seconds = data.get("seconds")
+    return [
+        str(data.get("name")),
+        str(data.get("state") or ""),
+        "" if seconds is None else f"{seconds:.1f} s",
+    ]
+
+
+_WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
+    "queued": lambda data: [],
+    "started": lambda data: [f"attempt {data.get('attempt')}"],
+    "progress": _words_of_progress,
+    "step": _words_of_step,
+    "log": lambda data: [str(data.get("level") or ""), str(data.get("message") or "")],
+    "stalled": lambda data: [f"no sign from its worker for {data.get('silent_seconds')} s"],
+    "cancelling": lambda data: [],
+    "retrying": lambda data: [*_words_of_error(data.get("error")), f"again at {data.get('next_at')}"],
+    "succeeded": lambda data: _words_of_result(data.get("result")),
+    "failed": lambda data: _words_of_error(data.get("error")),
+    "cancelled": lambda data: [str(data.get("reason") or "")],
+    "snapshot": lambda data: [
+        str(data["state"].get("state")),
+        "some of its past is gone" if data.get("gap") else "",
+    ],
+}
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _position(text: object) -> EventId | None:
+    try:
+        return EventId.parse(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

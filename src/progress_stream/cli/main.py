@@ -1,0 +1,44 @@
+"""`progress-stream`: the list of commands, and how each of them ends when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from ..errors import InvalidInput, ProgressStreamError
+from . import dev, serve, submit, token, version, watch
+from .terminal import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, fail
+
+app = typer.Typer(
+    name="progress-stream",
+    help="Live progress of Dramatiq jobs that survives every reconnect.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    # A traceback with local variables would show secrets.
+    pretty_exceptions_enable=False,
+)
+for command in (dev.dev, serve.serve, submit.submit, watch.watch, token.token, version.version):
+    app.command()(command)
+
+
+def main() -> None:
+    """The entry point: every fault of the input is one line, never a traceback."""
+    try:
+        app()
+    except InvalidInput as error:
+        fail(str(error), USAGE)
+    except ProgressStreamError as error:
+        fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # What reads our output has gone (`| head`); at its own exit Python would try to flush once more and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""`progress-stream watch`: follow one job to its end, whatever happens to the connection; the exit code says how it ended."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import Annotated, Final
+
+import typer
+
+from ..errors import AccessError, InvalidInput, NoSuchJob, ProgressStreamError
+from .options import DEFAULT_URL, Token, Url
+from .terminal import CANCELLED, FAILED, NOT_ALLOWED, SUCCEEDED, USAGE, fail, note
+
+CODES: Final = {"succeeded": SUCCEEDED, "failed": FAILED, "cancelled": CANCELLED}
+#: Waits shorter than this are not worth a line to a person.
+WORTH_SAYING_SECONDS: Final = 0.5
+
+
+def watch(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line: the event's id and its data.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Follow a job to its end.
+
+    Ends with 0 when the job succeeded, 1 failed, 2 wrong usage, 3 cancelled, 4 no such job or not allowed, 130 interrupted.
+    """
+    import httpx2
+
+    from ..client.retry import Backoff
+    from ..client.watch import Follower, check_url
+    from ..events import is_job_id
+    from .display import display
+
+    if not is_job_id(job):
+        raise InvalidInput("JOB", "is not a job's id", "what `submit` prints")
+    with httpx2.Client() as client, display(as_json) as shown:
+        follower = Follower(
+            client,
+            check_url(url),
+            job,
+            token,
+            backoff=Backoff(random.random, time.monotonic),
+            # Who looks at a bar wants to see it now, not how it came to be.
+            snapshot_first=shown.wants_the_state_alone,
+            on_drop=_say_drop,
+        )
+        try:
+            for event in follower:
+                shown.show(event)
+        except (NoSuchJob, AccessError) as error:
+            fail(str(error), NOT_ALLOWED)
+        except ProgressStreamError as error:
+            fail(str(error), USAGE)
+    sys.exit(CODES.get(shown.state["state"], FAILED))
+
+
+def _say_drop(why: str, seconds: float) -> None:
+    if seconds >= WORTH_SAYING_SECONDS and why != "the stream ended":
+        note(f"{why}; trying again in {seconds:.1f} s")

@@ -1,0 +1,1 @@
+"""Following a job from outside, over HTTP alone. Knows neither Redis nor Dramatiq."""
