@@ -1,0 +1,367 @@
+"""`ProgressMiddleware`: turns what happens to a Dramatiq message into the life of a job. Sending is the flusher's work.
+
+It stands before Retries in the list, so that its after-hooks see what Retries decided, and moves itself there. Dramatiq swallows
+what a hook raises but waits for as long as it blocks: three waits, each bounded, and no other I/O. Every hook may come twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from functools import cached_property
+from typing import Any, Final
+
+import dramatiq
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.common import q_name
+from dramatiq.message import Message
+from dramatiq.middleware import Middleware, Retries, SkipMessage
+
+from .. import events
+from ..errors import InvalidInput
+from ..jobs import Header
+from ..settings import Settings, load
+from ..store.files import Files
+from .announcing import announcements, upload_names
+from .buffer import Buffer
+from .flusher import Flusher, flusher_of
+from .housekeeping import Housekeeper
+from .interrupts import Cancelled, Refused, Superseded
+from .job import Job, current_job, set_current
+from .outcome import error_of, result_of, text_of
+from .run import Run
+from .upload import Upload
+
+log = logging.getLogger(__name__)
+
+#: What a worker that shuts down gives the last words of its jobs.
+SHUTDOWN_SECONDS: Final = 2.0
+
+
+class _Work:
+    """A message that this thread is working on."""
+
+    def __init__(self, run: Run, message: MessageProxy) -> None:
+        self.run = run
+        self.message = message
+        self.retries = message.options.get("retries", 0)
+        self.retry_enqueued = False
+        self.finished = False
+        run.on_stop = self._forbid_retry
+
+    def _forbid_retry(self) -> None:
+        # Retries asks for `throws` first, and then neither counts nor enqueues; what it marks as failed is unmarked afterwards.
+        self.message.options["throws"] = (BaseException,)
+
+
+class _PerThread(threading.local):
+    work: _Work | None = None
+    creating: Header | None = None
+    deadline: float = 0.0
+    settled: str | None = None
+
+
+class ProgressMiddleware(Middleware):
+    """`broker.add_middleware(ProgressMiddleware())`, anywhere: it finds its place.
+
+    Settings come from the environment, from `settings`, or from keywords with the settings' names. Without `redis_url` nothing is
+    reported, silently, as tests with a StubBroker want it.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        if settings is not None and overrides:
+            raise TypeError("either settings or single ones by name, not both")
+        self.settings = settings if settings is not None else load(**overrides)
+        self._here = _PerThread()
+        self._housekeepers: dict[int, Housekeeper] = {}
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"progress", "submit", "owner", "title"}
+
+    @property
+    def flusher(self) -> Flusher | None:
+        """The process' own; None where nothing is reported."""
+        return None if self.settings.redis_url is None else flusher_of(self.settings)
+
+    @cached_property
+    def _files(self) -> Files:
+        return Files(self.settings.effective_files_url)
+
+    # Its place
+
+    def before_declare_actor(self, broker: Broker, actor: dramatiq.Actor[Any, Any]) -> None:
+        self._take_place(broker)
+
+    def after_declare_actor(self, broker: Broker, actor: dramatiq.Actor[Any, Any]) -> None:
+        self._take_place(broker)
+
+    def after_process_boot(self, broker: Broker) -> None:
+        self._take_place(broker)
+
+    def _take_place(self, broker: Broker) -> None:
+        """Before Retries. A new list, never a change in place: somebody may be walking over the old one."""
+        stack = broker.middleware
+        first = next((place for place, one in enumerate(stack) if isinstance(one, Retries)), None)
+        if first is None or self not in stack or stack.index(self) < first:
+            return
+        others = [one for one in stack if one is not self]
+        broker.middleware = [*others[:first], self, *others[first:]]
+
+    # A message is sent
+
+    def before_enqueue(self, broker: Broker, message: Message[Any], delay: int) -> None:
+        self._take_place(broker)
+        flusher = self.flusher
+        if flusher is None or not _is_tracked(broker, message):
+            return
+        work = self._working_on(message.message_id)
+        if work is not None and message.options.get("retries", 0) > work.retries:
+            self._retry(flusher, work, message)
+        elif "created_at" not in message.options:
+            self._create(flusher, broker, message)
+
+    def _create(self, flusher: Flusher, broker: Broker, message: Message[Any]) -> None:
+        """The job exists before its message does: whoever is handed its id may watch at once."""
+        header = _new_header(broker, message, inherited=current_job().owner)
+        message.options.update(header.to_options(), progress=True)
+        self._here.creating = header
+        self._here.deadline = time.monotonic() + self.settings.enqueue_wait_ms / 1000
+        flusher.wait(flusher.create(header, confirmed=False).done, self.settings.enqueue_wait_ms)
+
+    def after_enqueue(self, broker: Broker, message: Message[Any], delay: int) -> None:
+        flusher, header = self.flusher, self._here.creating
+        if flusher is None:
+            return
+        if header is not None and header.id == message.message_id:
+            self._here.creating = None
+            left = (self._here.deadline - time.monotonic()) * 1000
+            # Waited for too: a script that sends and exits would leave a job that looks as if no broker had it.
+            flusher.wait(flusher.create(header, confirmed=True).done, max(0.0, left))
+            return
+        work = self._working_on(message.message_id)
+        if work is not None and message.options.get("retries", 0) > work.retries:
+            work.retry_enqueued = True
+
+    def _retry(self, flusher: Flusher, work: _Work, message: Message[Any]) -> None:
+        """Retries is about to send the next attempt. Raising stops that: a message that nobody owns must not come back."""
+        run = work.run
+        if run.silent and not run.superseded:
+            return
+        if not run.stopped:
+            eta = message.options.get("eta")
+            next_at = events.text_of(int(eta)) if eta is not None else events.now_text()
+            run.conclude("retrying", error=error_of(sys.exception()), next_at=next_at)
+            flusher.wait(run.drained, self.settings.enqueue_wait_ms)
+        if run.stopped:
+            raise (Superseded if run.superseded else Cancelled)(run.header.id, run.attempt)
+
+    # A message is worked on
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        self._take_place(broker)
+        self._forget()
+        self._give_uploads(broker, message)
+        flusher = self.flusher
+        if flusher is None or not _is_tracked(broker, message):
+            return
+        header = _header_of(broker, message)
+        run = flusher.run(header, may_create=self._is_young(message))
+        self._here.work = _Work(run, message)
+        set_current(Job(run, lambda: self._files))
+        flusher.wait(run.answered, self.settings.start_wait_ms)
+        if run.worn:
+            message.fail()
+            raise SkipMessage(f"begun {self.settings.max_starts} times without coming to an end (MAX_STARTS)")
+        if run.ended == "cancelled":
+            raise SkipMessage("the job was cancelled before it began")
+
+    def _is_young(self, message: MessageProxy) -> bool:
+        """An old message of which Redis knows nothing is one of a job that was deleted or has expired."""
+        options = message.options
+        newest = max(
+            message.message_timestamp, options.get("requeue_timestamp") or 0, options.get("run_at") or 0
+        )
+        return time.time() * 1000 - newest < self.settings.state_seconds * 1000
+
+    def _give_uploads(self, broker: Broker, message: MessageProxy) -> None:
+        """References become Uploads for the actor alone: the message, and with it a retry, keeps plain JSON."""
+        actor = broker.actors.get(message.actor_name)
+        for name, place in ({} if actor is None else upload_names(actor)).items():
+            if isinstance(message.kwargs.get(name), dict):
+                message.kwargs = {**message.kwargs, name: Upload(message.kwargs[name], self._files)}
+            elif place < len(message.args) and isinstance(message.args[place], dict):
+                upload = Upload(message.args[place], self._files)
+                message.args = (*message.args[:place], upload, *message.args[place + 1 :])
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        flusher, work = self.flusher, self._working_on(message.message_id)
+        if flusher is None or work is None or work.finished:
+            return
+        work.finished = True
+        run = work.run
+        if run.stopped and message.failed:
+            # Acknowledged, not dead-lettered: nobody is to look into it.
+            message.failed = False
+        if work.retry_enqueued:
+            run.close()
+        elif exception is None and not message.failed:
+            self._succeed(flusher, run, result)
+        elif run.cancel_requested:
+            self._conclude(flusher, run, "cancelled", reason="cancelled on request")
+        else:
+            self._conclude(flusher, run, "failed", error=error_of(exception))
+
+    def _succeed(self, flusher: Flusher, run: Run, result: Any) -> None:
+        fields = result_of(result, self.settings.event_bytes)
+        if dropped := fields.get("result_dropped"):
+            log.warning("job %s: its result is dropped: %s", run.header.id, dropped)
+            run.say(
+                Buffer.log,
+                time.monotonic(),
+                events.now_text(),
+                f"the result was dropped: {dropped}",
+                "warning",
+            )
+        self._conclude(flusher, run, "succeeded", **fields)
+
+    def _conclude(self, flusher: Flusher, run: Run, type: str, **fields: Any) -> None:
+        run.conclude(type, **fields)
+        run.close()
+        flusher.wait(run.drained, self.settings.terminal_wait_ms)
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Skipped by a hook before ours (then there is no run), by one after it, or by the actor itself."""
+        flusher, work = self.flusher, self._working_on(message.message_id)
+        if flusher is None or not _is_tracked(broker, message):
+            return
+        error = sys.exception()
+        type, fields = _fate_of_skipped(message, error)
+        if work is None or work.run.worn:
+            self._end_from_outside(flusher, broker, message, type, fields)
+        elif not work.finished:
+            work.finished = True
+            self._conclude(flusher, work.run, type, **fields)
+
+    def _end_from_outside(
+        self, flusher: Flusher, broker: Broker, message: MessageProxy, type: str, fields: dict[str, Any]
+    ) -> None:
+        self._here.settled = message.message_id
+        event = events.make(message.message_id, type, at=events.now_text(), **fields)
+        answer = flusher.intervene(_header_of(broker, message), event)
+        flusher.wait(answer.done, self.settings.terminal_wait_ms)
+
+    def before_ack(self, broker: Broker, message: MessageProxy) -> None:
+        self._forget()
+
+    def after_nack(self, broker: Broker, message: MessageProxy) -> None:
+        """Dead-lettered. Where nothing else has ended the job (no worker has its actor), this does."""
+        flusher, work = self.flusher, self._working_on(message.message_id)
+        known = (work is not None and work.finished) or self._here.settled == message.message_id
+        if flusher is not None and not known and _is_tracked(broker, message):
+            error = error_of(sys.exception(), "the broker put its message aside")
+            self._end_from_outside(flusher, broker, message, "failed", {"error": error})
+        self._forget()
+
+    def _working_on(self, id: str) -> _Work | None:
+        work = self._here.work
+        return work if work is not None and work.run.header.id == id else None
+
+    def _forget(self) -> None:
+        if self._here.work is not None:
+            self._here.work.run.close()
+        self._here.work = self._here.settled = None
+        set_current(None)
+
+    # A worker process comes and goes
+
+    def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        self._take_place(broker)
+        if self.flusher is None:
+            return
+        queues = frozenset(worker.consumer_whitelist) if worker.consumer_whitelist else None
+        housekeeper = Housekeeper(self.settings, lambda: announcements(broker.actors, queues))
+        self._housekeepers[id(worker)] = housekeeper
+        housekeeper.start()
+
+    def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        housekeeper = self._housekeepers.pop(id(worker), None)
+        if housekeeper is not None:
+            housekeeper.stop()
+        if self.flusher is not None:
+            self.flusher.flush(SHUTDOWN_SECONDS)
+
+
+def _is_tracked(broker: Broker, message: Message[Any] | MessageProxy) -> bool:
+    """Asked for by its actor, or by the message, which may come from where the actor's code is not."""
+    if "progress" in message.options:
+        return bool(message.options["progress"])
+    actor = broker.actors.get(message.actor_name)
+    return actor is not None and bool(actor.options.get("progress") or actor.options.get("submit"))
+
+
+def _header_of(broker: Broker, message: MessageProxy) -> Header:
+    """The header that travels with the message; made anew for one that was sent where this middleware is not."""
+    if "created_at" in message.options:
+        return Header.from_options(
+            message.message_id, message.actor_name, q_name(message.queue_name), message.options
+        )
+    return _new_header(broker, message, inherited=None)
+
+
+def _new_header(broker: Broker, message: Message[Any] | MessageProxy, *, inherited: str | None) -> Header:
+    """Raises Refused for what cannot be a job: to a sender it is the error of its `send()`."""
+    actor = broker.actors.get(message.actor_name)
+    known = {} if actor is None else actor.options
+    eta = message.options.get("eta")
+    owner = message.options.get("owner") or known.get("owner") or inherited
+    title = message.options.get("title") or known.get("title")
+    try:
+        return Header(
+            id=events.check_job_id(message.message_id),
+            actor=message.actor_name,
+            queue=q_name(message.queue_name),
+            title=_checked_text("title", title),
+            owner=_checked_text("owner", owner),
+            max_attempts=_most_attempts(broker, message, known),
+            created_at=message.message_timestamp,
+            run_at=None if eta is None else int(eta),
+        )
+    except InvalidInput as error:
+        raise Refused(error.field, error.fault, error.allowed) from None
+
+
+def _checked_text(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > 1_000 or not value.isprintable():
+        raise InvalidInput(name, "is not usable", "up to 1,000 printable characters")
+    return value
+
+
+def _most_attempts(broker: Broker, message: Message[Any] | MessageProxy, known: dict[str, Any]) -> int | None:
+    """None where no number is known: without a limit, or where a function decides."""
+    retries = next((one for one in broker.middleware if isinstance(one, Retries)), None)
+    if retries is None:
+        return 1
+    if known.get("retry_when", retries.retry_when) is not None:
+        return None
+    most = message.options.get("max_retries", known.get("max_retries", retries.max_retries))
+    return None if most is None else int(most) + 1
+
+
+def _fate_of_skipped(message: MessageProxy, error: BaseException | None) -> tuple[str, dict[str, Any]]:
+    if message.failed:
+        return "failed", {"error": error_of(error, "it was skipped")}
+    if isinstance(error, Cancelled):
+        return "cancelled", {"reason": "cancelled on request"}
+    return "cancelled", {"reason": (text_of(error) if error is not None else "") or "it was skipped"}
