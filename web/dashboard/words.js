@@ -1,0 +1,35 @@
+// Numbers and times as people say them. Pure.
+
+const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const SMALL = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 2 });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
+
+export const number = (value) =>
+  Number.isInteger(value) || value >= 100 ? NUMBER.format(value) : SMALL.format(value);
+
+export const clock = (text) => CLOCK.format(new Date(text));
+
+/** "45 s", "3 min 20 s", "2 h 5 min". */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return join(Math.floor(whole / 60), "min", whole % 60, "s");
+  return join(Math.floor(whole / 3600), "h", Math.floor((whole % 3600) / 60), "min");
+}
+
+const join = (big, unit, small, smaller) => `${big} ${unit}${small ? ` ${small} ${smaller}` : ""}`;
+
+export function size(bytes) {
+  const steps = ["bytes", "kB", "MB", "GB"];
+  const step = Math.min(steps.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return `${number(bytes / 1000 ** step)} ${steps[step]}`;
+}
+
+/** How far a job is, from 0 to 1, or null where nobody can know. */
+export function fractionOf(state) {
+  if (state.state === "succeeded") return 1;
+  if (state.done === null || state.total === null) return null;
+  return state.total === 0 ? 1 : Math.min(1, state.done / state.total);
+}
+
+export const secondsSince = (text) => (Date.now() - Date.parse(text)) / 1000;
