@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -203,7 +203,7 @@ class Submitter:
 
     def _create(self, header: Header, *, confirmed: bool, fingerprint: str) -> Created:
         commands = self._store.commands
-        if header.owner is not None:
+        if header.owner is not None and not confirmed:
             self._store.send(
                 commands.hint(header.owner, header.id, header.created_at, header.actor, "queued")
             )
@@ -252,7 +252,7 @@ def redis_broker(settings: Settings) -> RedisBroker:
             "PROGRESS_STREAM_BROKER_URL", "is not set", "the URL of the Redis that Dramatiq uses"
         )
     client = sync_client(url, setting="BROKER_URL", timeout_seconds=BROKER_SECONDS, retries=1)
-    return RedisBroker(client=client, middleware=[])
+    return RedisBroker(client=client, middleware=[])  # type: ignore[no-untyped-call]
 
 
 def _parsed(text: bytes) -> Announced | None:
@@ -354,6 +354,6 @@ def _decimal(text: str) -> float:
     return value
 
 
-_FROM_TEXT: Final = {
+_FROM_TEXT: Final[dict[str, Callable[[str], Any]]] = {
     "integer": _whole, "number": _decimal, "boolean": _boolean, "array": json.loads, "object": json.loads,
 }  # fmt: skip
