@@ -304,8 +304,7 @@ def key_source(jwks: str | None, issuer: str | None) -> KeySource | None:
     """The source that the settings name; None where they name none. Raises InvalidSetting."""
     if jwks is None:
         return KeyUrl(issuer=issuer) if issuer is not None else None
-    scheme = urlsplit(jwks).scheme
-    if scheme == "file":
+    if jwks.startswith("file://"):
         return KeyFile(Path(unquote(urlsplit(jwks).path)))
     return KeyUrl(jwks) if "://" in jwks else KeyFile(Path(jwks))
 

@@ -7,12 +7,13 @@ HS256 is checked with the secret alone and everything else with public keys alon
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from joserfc import jws, jwt
+from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OctKey
 from joserfc.registry import HeaderParameter
@@ -165,21 +166,17 @@ def sign(
     if seconds <= 0:
         raise InvalidInput("seconds", "is not positive", "1 or more")
     issued_at = int(time.time() if now is None else now)
-    claims = {"sub": subject, owner_claim: subject, "scope": " ".join(granted)}
-    claims |= {name: value for name, value in (("iss", issuer), ("aud", audience)) if value is not None}
-    payload = {**claims, "iat": issued_at, "exp": issued_at + seconds}
-    token = jwt.encode({"alg": "HS256"}, payload, secret_key(secret), algorithms=["HS256"])
-    _check_own(token, Expected(owner_claim, issuer, audience), issued_at)
-    return token
-
-
-def _check_own(token: str, expected: Expected, now: float) -> None:
-    """Nothing is handed out that would be refused."""
-    try:
-        read_header(token, SYMMETRIC)
-        who_of(jws.extract_compact(token.encode()).payload or b"", expected, now)
+    optional = {name: value for name, value in (("iss", issuer), ("aud", audience)) if value is not None}
+    times = {"iat": issued_at, "exp": issued_at + seconds}
+    claims = {"sub": subject, owner_claim: subject, "scope": " ".join(granted), **optional, **times}
+    payload = json.dumps(claims).encode()
+    try:  # nothing is handed out that would be refused
+        who_of(payload, Expected(owner_claim, issuer, audience), issued_at)
+        token = jws.serialize_compact({"alg": "HS256", "typ": "JWT"}, payload, secret_key(secret), ["HS256"])
+        check_size(token)
     except NotAuthenticated as error:
         raise InvalidInput("token", f"would be refused: {error}") from None
+    return token
 
 
 def _algorithms(named: tuple[str, ...], has_secret: bool, has_keys: bool) -> frozenset[str]:
