@@ -44,8 +44,9 @@ class GuardedProgram:
     """A program under the guard, in a session of its own, so that Ctrl-C reaches it only through us."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        # Asked to end once: a second time would tell Dramatiq to drop what its actors are doing.
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), "1", *command],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

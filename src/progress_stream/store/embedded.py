@@ -41,6 +41,9 @@ SOCKET_PATH_BYTES = 100
 #: Databases: the store's, the broker's, and room for a person who looks around.
 DATABASES = 4
 
+#: Asked again each second: Redis forgets the first time if that comes while it writes its first file.
+ASKS = 10
+
 _GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -59,7 +62,7 @@ class Guarded:
         self.log = log
         with log.open("wb") as output:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", _GUARD, str(os.getpid()), *command],
+                [sys.executable, "-I", "-S", _GUARD, str(os.getpid()), str(ASKS), *command],
                 cwd=folder,
                 env=env,
                 stdin=subprocess.PIPE,

@@ -1,9 +1,9 @@
 """A program between a process and the server it started: ends the server when that process is gone, however it went.
 
 Run by its path, with nothing but the standard library, so that it starts in a few milliseconds and stays small:
-`python -I -S guard.py PARENT_PID COMMAND…`. Writes the server's pid as one line to its standard output. Its standard
-input is a pipe whose other end only the parent holds; its end is the sign to stop. What the server logs goes to the
-guard's standard error.
+`python -I -S guard.py PARENT_PID ASKS COMMAND…`, where ASKS is how often the server is asked to end before it is killed.
+Writes the server's pid as one line to its standard output. Its standard input is a pipe whose other end only the
+parent holds; its end is the sign to stop. What the server logs goes to the guard's standard error.
 
 A parent killed with -9 cannot stop anything, and Linux' own "signal at the parent's death" is tied to the *thread*
 that started the child; so this program, which has one thread, stands between and uses that signal for itself.
@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, command: list[str]) -> int:
+def main(parent: int, asks: int, command: list[str]) -> int:
     wake = _wake_at_signals()
     try:
         server = subprocess.Popen(
@@ -47,7 +47,7 @@ def main(parent: int, command: list[str]) -> int:
         ready, _, _ = select.select([0, wake], [], [], LOOK_SECONDS)
         asked = wake in ready and signal.SIGTERM in os.read(wake, 64)
         if asked or 0 in ready or os.getppid() != parent:
-            _stop(server)
+            _stop(server, asks)
     return server.returncode
 
 
@@ -77,10 +77,10 @@ def _die_with_guard(guard: int) -> Callable[[], None] | None:
     return ask
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    for _ in range(GRACE_SECONDS):
-        # Asked again each second: Redis forgets the first time if that comes while it writes its first file.
-        server.terminate()
+def _stop(server: subprocess.Popen[bytes], asks: int) -> None:
+    for asked in range(GRACE_SECONDS):
+        if asked < asks:
+            server.terminate()
         # One that somebody stopped cannot hear it.
         server.send_signal(signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -91,4 +91,4 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
