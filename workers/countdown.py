@@ -11,7 +11,12 @@ MAX_SECONDS: Final = 3_600
 
 
 @dramatiq.actor(
-    progress=True, submit=True, max_retries=1, time_limit=(MAX_SECONDS + 60) * 1_000, throws=(ValueError,)
+    progress=True,
+    submit=True,
+    title="A countdown",
+    max_retries=1,
+    time_limit=(MAX_SECONDS + 60) * 1_000,
+    throws=(ValueError,),
 )
 def countdown(seconds: int = 20) -> dict[str, int]:
     """Count down from a number of seconds."""

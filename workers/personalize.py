@@ -24,6 +24,7 @@ Warn = Callable[[str], None]
 @dramatiq.actor(
     progress=True,
     submit=True,
+    title="A personal line for every row of a CSV",
     max_retries=3,
     min_backoff=1_000,
     max_backoff=60_000,

@@ -120,7 +120,9 @@ def test_no_blanks_hide_a_sign(blanks: str, sign: str, rest: str):
     assert "'" == harmless(blanks + sign + rest)[0]
 
 
-@pytest.mark.parametrize("cell", ["\n" * 300_000 + "x=", "-" + " " * 300_000 + "x", "-1" * 200_000, " =\n" * 100_000])
+@pytest.mark.parametrize(
+    "cell", ["\n" * 300_000 + "x=", "-" + " " * 300_000 + "x", "-1" * 200_000, " =\n" * 100_000]
+)
 def test_a_huge_cell_takes_no_longer_than_its_length(cell: str):
     """No pattern goes back and forth over it."""
     began = time.perf_counter()

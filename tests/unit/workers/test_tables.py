@@ -90,7 +90,9 @@ def test_blank_lines_are_skipped_and_counted():
     """A line of delimiters alone is a row; an empty one is none."""
     rows = list(sample("blank-lines.csv").rows())
 
-    assert [(4, ["Ann", "ACME"]), (5, ["", ""]), (6, ["Bob", ""])] == [(row.number, row.cells) for row in rows]
+    assert [(4, ["Ann", "ACME"]), (5, ["", ""]), (6, ["Bob", ""])] == [
+        (row.number, row.cells) for row in rows
+    ]
 
 
 def test_decimal_commas_are_no_delimiters():
@@ -100,7 +102,9 @@ def test_decimal_commas_are_no_delimiters():
 
 def test_a_comma_in_each_row_does_not_win_over_the_real_delimiter():
     """Not even when header and rows all have one."""
-    assert ["Name", "City, Country"] == table("Name;City, Country\nAnn;Rome, Italy\nBob;Oslo, Norway\n").header
+    assert ["Name", "City, Country"] == table(
+        "Name;City, Country\nAnn;Rome, Italy\nBob;Oslo, Norway\n"
+    ).header
 
 
 def test_another_script_is_recognised():
@@ -139,13 +143,22 @@ def test_utf8_after_the_first_pages_is_seen():
         ("empty.csv", "The CSV cannot be read: it is empty."),
         ("bom-only.csv", "The CSV cannot be read: it is empty."),
         ("unclosed-quote.csv", 'The CSV cannot be read: row 3 opens a quote (") that is never closed.'),
-        ("workbook.xlsx.csv", "The CSV cannot be read: it is an Excel workbook or a zip archive; save it as CSV first."),
+        (
+            "workbook.xlsx.csv",
+            "The CSV cannot be read: it is an Excel workbook or a zip archive; save it as CSV first.",
+        ),
         ("cut-utf16.csv", "The CSV cannot be read: it ends or breaks off within a character of utf-16."),
-        (b"\xd0\xcf\x11\xe0rest", "The CSV cannot be read: it is an old Excel workbook; save it as CSV first."),
+        (
+            b"\xd0\xcf\x11\xe0rest",
+            "The CSV cannot be read: it is an old Excel workbook; save it as CSV first.",
+        ),
         (b"\0" * 1000, "The CSV cannot be read: it is no text."),
         (random.Random(1).randbytes(4000), "The CSV cannot be read: it is no text."),
         (b" , ,\nAnn,b,c\n", "The CSV cannot be read: its first row names no column."),
-        (b"a,b\n1," + b"x" * 10_000_001, "The CSV cannot be read: it has a line of more than 10,000,000 characters."),
+        (
+            b"a,b\n1," + b"x" * 10_000_001,
+            "The CSV cannot be read: it has a line of more than 10,000,000 characters.",
+        ),
         (
             b'a,b\n1,"' + b"x\n" * 5_000_001 + b'"\n',
             "The CSV cannot be read: row 2 has a cell of more than 10,000,000 characters.",
@@ -202,7 +215,8 @@ def test_what_a_charset_lacks_is_written_as_near_as_it_can_be():
 
 #: Control characters apart: a few cells of nothing else look like no text.
 TEXT = st.text(
-    st.one_of(st.characters(blacklist_categories=["Cs", "Cc"]), st.sampled_from("\t\r\n\"',;|=-")), max_size=20
+    st.one_of(st.characters(blacklist_categories=["Cs", "Cc"]), st.sampled_from("\t\r\n\"',;|=-")),
+    max_size=20,
 )
 #: Letters of which no two together are UTF-8 by chance.
 LATIN = st.text(st.sampled_from("aZ09 éßÑ,;|\t\"'\r\n=-"), max_size=20)
@@ -221,7 +235,10 @@ CHARSETS = st.sampled_from(
 def written(draw: st.DrawFn) -> tuple[list[list[str]], Form]:
     texts, charset = draw(CHARSETS)
     form = Form(
-        charset, draw(st.sampled_from(tables.DELIMITERS)), draw(st.sampled_from(["\r\n", "\n", "\r"])), draw(st.booleans())
+        charset,
+        draw(st.sampled_from(tables.DELIMITERS)),
+        draw(st.sampled_from(["\r\n", "\n", "\r"])),
+        draw(st.booleans()),
     )
     width = draw(st.integers(1, 4))
     rows = draw(st.lists(st.lists(texts, min_size=width, max_size=width), min_size=1, max_size=5))

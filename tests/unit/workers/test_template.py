@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.template import BLANKS, TEMPLATE_CHARS, VALUE_CHARS, InvalidTemplate, Line, one_line, parse, shown
+from workers.template import (
+    BLANKS,
+    TEMPLATE_CHARS,
+    VALUE_CHARS,
+    InvalidTemplate,
+    Line,
+    one_line,
+    parse,
+    shown,
+)
 
 HEADER = ["first_name", "company", "Job Title"]
 
@@ -28,7 +37,9 @@ def test_blanks_are_filled_from_their_columns():
 
 def test_a_missing_value_takes_the_fallback():
     """A cell of blanks alone counts as missing."""
-    assert Line("Hi Ann from your firm") == line("Hi {{first_name}} from {{company|your firm}}", "Ann", " \t ")
+    assert Line("Hi Ann from your firm") == line(
+        "Hi {{first_name}} from {{company|your firm}}", "Ann", " \t "
+    )
 
 
 def test_an_empty_fallback_means_nothing_where_nothing_is():
