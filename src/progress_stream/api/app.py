@@ -1,0 +1,90 @@
+"""The whole HTTP surface as one ASGI application: its addresses, what goes around them, its beginning and its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .. import settings as settings_module
+from ..auth.who import Authenticate
+from ..errors import ProgressStreamError
+from ..settings import Settings
+from . import envelope, follow, health, lookup, pages, parts, problems, submit, tickets
+
+
+def routes() -> list[Route]:
+    """Every address, in the order in which they are tried."""
+    return [
+        Route("/", pages.page),
+        Route("/assets/{path:path}", pages.asset),
+        Route("/config.json", pages.config),
+        Route("/healthz", health.healthz),
+        Route("/readyz", health.readyz),
+        Route("/actors", submit.actors),
+        Route("/tickets", tickets.create, methods=["POST"]),
+        Route("/jobs", submit.create, methods=["POST"]),
+        Route("/jobs/{id}", lookup.state),
+        Route("/jobs/{id}/events", follow.follow),
+        Route("/jobs/{id}/result", lookup.result),
+    ]
+
+
+def create_app(
+    settings: Settings | None = None, *, authenticate: Authenticate | None = None, broker: Any | None = None
+) -> Starlette:
+    """The application; connects to nothing yet. It can be mounted under any path of any ASGI application.
+
+    `authenticate` takes a request and answers who it is (`Who`), or None: the host application's session decides then,
+    and no tokens are taken but our tickets. `broker` is the Dramatiq broker that jobs are sent through; without one it is
+    made from the settings. Raises InvalidSetting.
+    """
+    built = parts.build(settings or settings_module.load(), authenticate, broker)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await built.start()
+        try:
+            yield
+        finally:
+            await built.stop()
+
+    table = routes()
+    app = Starlette(
+        routes=table,
+        middleware=_around(built, table),
+        exception_handlers={ProgressStreamError: problems.response_of, HTTPException: problems.response_of},
+        lifespan=lifespan,
+    )
+    # EventSource follows a redirect, and asks the first address again at each reconnect.
+    app.router.redirect_slashes = False
+    app.state.parts = built
+    app.state.drain = built.drain
+    return app
+
+
+def _around(built: parts.Parts, table: list[Route]) -> list[Middleware]:
+    """From the outside in."""
+    around = [Middleware(envelope.Envelope, templates={route.endpoint: route.path for route in table})]
+    if built.settings.cors_origins:
+        around.append(Middleware(envelope.Cors, **envelope.cors_options(built.settings.cors_origins)))
+    return [*around, Middleware(envelope.Faults), Middleware(Begin, parts=built)]
+
+
+class Begin:
+    """The first request begins what the lifespan begins elsewhere: a mounted application's lifespan does not run."""
+
+    def __init__(self, app: ASGIApp, parts: parts.Parts) -> None:
+        self.app = app
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._parts.start()
+        await self.app(scope, receive, send)

@@ -1,0 +1,226 @@
+"""`GET /actors` and `POST /jobs`: turns a request into a submission; who may start what, and sending it, is the submitter's.
+
+An upload is spooled while it comes, and stored under the job's id only when the rest of the request is known to be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+from weakref import WeakValueDictionary
+
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import events, jobs, submitting
+from ..auth.who import READ, WRITE, Who
+from ..errors import InvalidInput, InvalidUpload, StoreError
+from ..store.files import FileRef
+from ..submitting import Announced, Submission, Submitted
+from . import access, forms, limits, lookup
+from .forms import Form, FormFile
+from .parts import Parts, parts_of
+
+_CHUNK_BYTES: Final = 256 * 1024
+#: As long as the middleware lets a title of a message be.
+_TITLE_CHARACTERS: Final = 1_000
+
+
+async def actors(request: Request) -> Response:
+    """What can be started now: name, title, JSON Schema of the arguments."""
+    access.refuse_ticket(await access.caller(request, READ, WRITE))
+    found = await to_thread.run_sync(parts_of(request).submitter.actors)
+    body = {"actors": [{"name": one.name, "title": one.title, "schema": dict(one.schema)} for one in found]}
+    return Response(events.encode(body), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+async def create(request: Request) -> Response:
+    """201 with the new job's state; 200 where the same Idempotency-Key has made it before."""
+    who = await access.caller(request, WRITE)
+    parts = parts_of(request)
+    key = request.headers.get("idempotency-key")
+    job = submitting.job_id_for(who.subject, key)
+    async with _asked(request, parts) as wish, _alone(job):
+        submitted = await _Attempt(parts, who, key, job, wish).run()
+    record = await lookup.record_for(request, who, submitted.job)
+    location = f"{request.scope.get('root_path', '')}/jobs/{submitted.job}"
+    headers = {"Location": location} if submitted.created else {"Content-Location": location}
+    return lookup.state_response(jobs.view(record), 201 if submitted.created else 200, headers)
+
+
+@dataclass(slots=True)
+class Wish:
+    """What the request asks for, not yet compared with what the actor takes. `fields` are a form's texts."""
+
+    actor: str
+    title: str | None
+    args: Mapping[str, Any] | None
+    fields: Mapping[str, str]
+    file: FormFile | None = None
+
+
+@asynccontextmanager
+async def _asked(request: Request, parts: Parts) -> AsyncIterator[Wish]:
+    """The request's wish, with its file open."""
+    kind = limits.media_type(request)
+    if kind == "application/json":
+        yield _from_json(await limits.json_object(request, parts.settings.body_bytes))
+    elif kind == "multipart/form-data":
+        form = await forms.read(request, parts.settings)
+        try:
+            yield _from_form(form)
+        finally:
+            if form.file is not None:
+                await to_thread.run_sync(form.file.file.close)
+    else:
+        raise HTTPException(415, "a job comes as application/json, or with a file as multipart/form-data")
+
+
+def _from_json(body: Mapping[str, Any]) -> Wish:
+    if unknown := body.keys() - {"actor", "args", "title"}:
+        raise InvalidInput(min(unknown)[:100], "is not known here", "actor, args, title")
+    args = body.get("args", {})
+    if not isinstance(args, dict):
+        raise InvalidInput("args", "is not an object of arguments by name")
+    return Wish(_actor(body.get("actor")), _title(body.get("title")), args, {})
+
+
+def _from_form(form: Form) -> Wish:
+    fields = dict(form.fields)
+    # An empty field of a form is one that nobody filled.
+    actor, title = fields.pop("actor", None), fields.pop("title", None) or None
+    return Wish(_actor(actor), _title(title), None, fields, form.file)
+
+
+def _actor(name: Any) -> str:
+    if name is None:
+        raise InvalidInput("actor", "is missing", "the name of an actor: GET /actors lists them")
+    return events.check_actor_name(name)
+
+
+def _title(title: Any) -> str | None:
+    if title is None:
+        return None
+    if not isinstance(title, str) or len(title) > _TITLE_CHARACTERS or not title.isprintable():
+        raise InvalidInput("title", "is not usable", "up to 1,000 printable characters")
+    return title
+
+
+_under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+
+def _alone(job: str) -> asyncio.Lock:
+    """A form that is sent twice at once is one job: the second waits for what becomes of the first."""
+    lock = _under_way.get(job)
+    if lock is None:
+        lock = _under_way[job] = asyncio.Lock()
+    return lock
+
+
+class _Attempt:
+    """One try to start one job."""
+
+    def __init__(self, parts: Parts, who: Who, key: str | None, job: str, wish: Wish) -> None:
+        self._parts = parts
+        self._who = who
+        self._key = key
+        self._job = job
+        self._wish = wish
+
+    async def run(self) -> Submitted:
+        """Check all, then store the file, then send; what fails after the file was stored takes it away again."""
+        actor = await to_thread.run_sync(self._parts.submitter.actor, self._wish.actor)
+        args = self._wish.args if self._wish.args is not None else self._args_of_form(actor)
+        argument = _file_argument(actor, self._wish.file)
+        if argument is None or self._wish.file is None:
+            return await self._submit(args, None, None)
+        unstored = _reference("", self._wish.file)
+        submitting.arguments(actor, args, {argument: unstored})
+        digest = await to_thread.run_sync(_digest, self._wish.file.file)
+        if await self._is_with_the_broker():
+            return await self._submit(args, {argument: unstored}, {argument: digest})
+        stored = await to_thread.run_sync(self._store, self._wish.file)
+        try:
+            return await self._submit(args, {argument: stored}, {argument: digest})
+        except Exception:
+            await self._take_away_files()
+            raise
+
+    def _args_of_form(self, actor: Announced) -> dict[str, Any]:
+        try:
+            return submitting.from_form(actor, self._wish.fields)
+        except RecursionError:
+            raise InvalidInput("args", "is nested too deeply") from None
+
+    async def _submit(
+        self,
+        args: Mapping[str, Any],
+        files: Mapping[str, Mapping[str, Any]] | None,
+        digests: Mapping[str, str] | None,
+    ) -> Submitted:
+        submission = Submission(
+            self._wish.actor, args, self._who.subject, self._wish.title, files, digests, self._key, self._job
+        )
+        return await to_thread.run_sync(self._parts.submitter.submit, submission)
+
+    async def _is_with_the_broker(self) -> bool:
+        """True for a key that has done its work before: the file that came then is the job's, and this one is not needed."""
+        if self._key is None:
+            return False
+        record = (await self._parts.store.look(self._parts.store.commands.look(self._job))).record
+        return record is not None and (record.confirmed or record.control.status != "queued")
+
+    def _store(self, file: FormFile) -> FileRef:
+        try:
+            file.file.seek(0)
+            limit = self._parts.settings.file_bytes
+            return self._parts.files.save(self._job, file.name, file.media_type, _chunks(file.file), limit)
+        except InvalidUpload as error:
+            raise InvalidInput(file.field, f"its {error.field} {error.fault}", error.allowed) from None
+
+    async def _take_away_files(self) -> None:
+        """No job, no files. With a key an earlier try may have left a job, and a file that is not ours to remove."""
+        try:
+            if self._key is not None:
+                look = await self._parts.store.look(self._parts.store.commands.look(self._job))
+                if look.record is not None:
+                    return
+            await to_thread.run_sync(self._parts.files.delete_job, self._job)
+        except StoreError:
+            return
+
+
+def _file_argument(actor: Announced, file: FormFile | None) -> str | None:
+    """The argument that the file is for: by its own name, or whichever takes one for a field that is called `file`."""
+    if file is None:
+        return None
+    if file.field in actor.files:
+        return file.field
+    if file.field == "file":
+        return submitting.file_argument(actor)
+    raise InvalidInput(
+        file.field[:100], "is not an argument that takes a file", ", ".join(actor.files) or "none"
+    )
+
+
+def _reference(key: str, file: FormFile) -> FileRef:
+    return FileRef(key=key, name=file.name, media_type=file.media_type, size=file.size)
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    for chunk in _chunks(file):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
