@@ -1,0 +1,1 @@
+"""The parts of reporting that decide: buffer, meter, outcome, descriptions."""

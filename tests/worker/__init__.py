@@ -1,0 +1,1 @@
+"""Real Dramatiq workers on a real Redis: what becomes of a message becomes of its job."""
