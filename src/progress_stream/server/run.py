@@ -127,6 +127,7 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
         self._cut()
         await asyncio.sleep(0)  # for the connections to hear of it
+        self._loop = None
 
     async def _drain_then_exit(self) -> None:
         try:
