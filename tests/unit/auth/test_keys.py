@@ -313,20 +313,31 @@ async def test_a_discovery_document_of_another_is_refused(
     assert ["/.well-known/openid-configuration"] == server.asked
 
 
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9/k", "https://localhost/k", "https://[::1]/k"])
 async def test_an_issuer_elsewhere_cannot_send_us_to_this_machine(
-    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """A document of theirs must not make us ask a service that only we can reach."""
-    document = {"issuer": "https://id.example", "jwks_uri": server.answer("/k", key_set(rsa_key()))}
+    asked: list[str] = []
+    document = {"issuer": "https://id.example", "jwks_uri": place}
 
     async def theirs(url: str) -> bytes:
-        assert "https://id.example/.well-known/openid-configuration" == url
-        return json.dumps(document).encode()
+        asked.append(url)
+        return key_set(rsa_key()) if url == place else json.dumps(document).encode()
 
     monkeypatch.setattr(keys_module, "_get", theirs)
 
     with pytest.raises(KeysUnavailable):
         await KeyUrl(issuer="https://id.example").current(NOW)
+    assert ["https://id.example/.well-known/openid-configuration"] == asked
+
+
+async def test_a_flood_is_cut_off_while_it_is_read(server: KeyServer) -> None:
+    """And not when it is in memory."""
+    url = server.answer("/keys", b" " * 50 * MAX_SET_BYTES)
+
+    with pytest.raises(ValueError, match="more than"):
+        await keys_module._get(url)
 
 
 def test_a_source_can_be_used_by_one_loop_after_another(verifier: Make, server: KeyServer) -> None:
