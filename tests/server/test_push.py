@@ -391,7 +391,7 @@ def test_uvicorn_has_every_attribute_that_is_touched() -> None:
         "on_url",
         "pause_writing",
         "resume_writing",
-        "send_100_response",
+        "send_400_response",
         "shutdown",
     }
     attributes = {

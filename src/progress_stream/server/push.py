@@ -219,7 +219,7 @@ class StreamProtocol(HttpToolsProtocol):
     def _idle(self) -> bool:
         """No request is being read and none is being answered."""
         in_body = self._body_since is not None
-        answered = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]
+        answered = self.cycle is None or self.cycle.response_complete
         return answered and not (self._in_head or in_body)
 
     @property
