@@ -28,7 +28,9 @@ def frail(own_server: RedisServer, settings: Settings, broker_url: str) -> Itera
 
 
 @pytest.mark.parametrize("fault", ["stopped", "killed"])
-def test_an_actor_is_not_slowed_by_a_redis_that_is_away(frail: Stack, own_server: RedisServer, fault: str) -> None:
+def test_an_actor_is_not_slowed_by_a_redis_that_is_away(
+    frail: Stack, own_server: RedisServer, fault: str
+) -> None:
     """Five seconds: no report waits, no log line is lost, and the end is told when Redis is back."""
     slowest: list[float] = []
 
@@ -61,10 +63,14 @@ def test_an_actor_is_not_slowed_by_a_redis_that_is_away(frail: Stack, own_server
 
     assert max(slowest) < 0.25
     assert (350, 350) == (state["done"], state["result"])
-    assert [f"line {n}" for n in range(0, 350, 10)] == [e["message"] for e in frail.events(message.message_id, "log")]
+    assert [f"line {n}" for n in range(0, 350, 10)] == [
+        e["message"] for e in frail.events(message.message_id, "log")
+    ]
 
 
-def test_a_job_that_starts_while_redis_is_away_takes_its_attempt_later(frail: Stack, own_server: RedisServer) -> None:
+def test_a_job_that_starts_while_redis_is_away_takes_its_attempt_later(
+    frail: Stack, own_server: RedisServer
+) -> None:
     """The send waits a second, the start not again; nothing that was said meanwhile is lost."""
     own_server.kill9()
 
@@ -128,7 +134,9 @@ def test_an_emptied_redis_gets_its_running_job_back(frail: Stack, own_server: Re
 
     assert before is not None
     assert after is not None
-    assert ("succeeded", "alice", "T", 10, "half") == tuple(state[k] for k in ("state", "owner", "title", "done", "message"))
+    assert ("succeeded", "alice", "T", 10, "half") == tuple(
+        state[k] for k in ("state", "owner", "title", "done", "message")
+    )
     assert after.control.last > before.control.last
     assert after.control.born.epoch > before.control.last.epoch
     assert after.control.born.n > before.control.last.n
@@ -179,7 +187,45 @@ def test_a_promoted_replica_gets_what_it_lacks_under_the_old_numbers(
             replica.port = port
             replica.start()
             job.event("line", 15)
-            until(lambda: eyes.events(job.id, "line")[-1:] and eyes.events(job.id, "line")[-1]["data"] == 15, 30)
+            until(
+                lambda: eyes.events(job.id, "line")[-1:] and eyes.events(job.id, "line")[-1]["data"] == 15, 30
+            )
 
         assert list(range(16)) == [event["data"] for event in eyes.events(job.id, "line")]
         assert "succeeded" == eyes.state(job.id)["state"]
+
+
+def test_a_promoted_replica_that_lacks_the_start_gets_the_attempt_again(
+    tmp_path: Path, settings: Settings, broker_url: str
+) -> None:
+    """It knows the job as queued: that is no later attempt, and the reporter is not superseded by it."""
+    with RedisServer(tmp_path / "a") as primary, RedisServer(tmp_path / "b") as replica:
+        stack = Stack(settings.model_copy(update={"redis_url": primary.url()}), broker_url)
+        port, go = primary.port, []
+
+        @stack.actor()
+        def work() -> str:
+            job = current_job()
+            for number in range(5):
+                job.event("line", number)
+            while not go:
+                time.sleep(0.01)
+            job.event("line", 5)
+            return "done"
+
+        message = work.send()
+        replica.replicate(primary)
+        replica.cut_off()
+        stack.work()
+        until(lambda: len(stack.events(message.message_id, "line")) == 5)
+        primary.kill9()
+        replica.promote()
+        replica.stop()
+        replica.port = port
+        replica.start()
+        go.append(True)
+        state = until(lambda: (s := stack.state(message.message_id))["state"] == "succeeded" and s, 30)
+        stack.stop()
+
+        assert ("done", 1) == (state["result"], state["attempt"])
+        assert list(range(6)) == [event["data"] for event in stack.events(message.message_id, "line")]

@@ -37,11 +37,25 @@ class Workers:
             "PROGRESS_STREAM_DATA": str(settings.data),
         }
         log = self._folder / f"worker{len(self._started)}.log"
-        command = [sys.executable, "-m", "dramatiq", "tests.worker.actors", "--processes", "1", "--threads", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "dramatiq",
+            "tests.worker.actors",
+            "--processes",
+            "1",
+            "--threads",
+            "1",
+        ]
         root = Path(__file__).parents[2]
         with log.open("wb") as target:
             process = subprocess.Popen(
-                [*command, "--path", str(root)], env=env, cwd=root, stdout=target, stderr=target, start_new_session=True
+                [*command, "--path", str(root)],
+                env=env,
+                cwd=root,
+                stdout=target,
+                stderr=target,
+                start_new_session=True,
             )
         self._started.append(process)
         return log
