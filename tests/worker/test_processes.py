@@ -1,5 +1,6 @@
 """Workers as processes that are killed, stopped and continued."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -63,10 +64,8 @@ class Workers:
     def end(self) -> None:
         """Their whole process groups, the stopped ones too."""
         for process in self._started:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
 
 
