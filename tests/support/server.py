@@ -14,7 +14,7 @@ import redis
 from progress_stream import events, jobs
 from progress_stream.auth.verify import sign
 from progress_stream.errors import StoreUnavailable
-from progress_stream.server.run import listen, make_server
+from progress_stream.server.run import DrainingServer, listen, make_server
 from progress_stream.settings import Settings
 from progress_stream.store.files import FileRef, Files
 from progress_stream.store.sync import SyncStore
@@ -31,6 +31,13 @@ PATIENCE_SECONDS = 20.0
 @contextmanager
 def serving(app: Any, settings: Settings, way: Way = "hand-over") -> Iterator[str]:
     """The URL of the application while it is served, in a loop and a thread of its own."""
+    with running(app, settings, way) as (url, _):
+        yield url
+
+
+@contextmanager
+def running(app: Any, settings: Settings, way: Way = "hand-over") -> Iterator[tuple[str, DrainingServer]]:
+    """As `serving`, with the server, for a test that ends it in its own time."""
     options: dict[str, Any] = {} if way == "hand-over" else {"http": "httptools"}
     urls: list[str] = []
     listening = threading.Event()
@@ -46,7 +53,7 @@ def serving(app: Any, settings: Settings, way: Way = "hand-over") -> Iterator[st
     try:
         if not listening.wait(PATIENCE_SECONDS):
             raise RuntimeError("the server did not begin to listen")
-        yield urls[0]
+        yield urls[0], server
     finally:
         server.stop()
         thread.join(PATIENCE_SECONDS)

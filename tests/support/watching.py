@@ -53,6 +53,11 @@ class RecordingSink:
         assert self.watcher is not None
         self.watcher.on_ready()
 
+    def leave(self) -> None:
+        """The client goes."""
+        assert self.watcher is not None
+        self.watcher.on_lost()
+
     def ids(self) -> list[str]:
         return [frame.id for frame in self.frames if frame.event not in ("snapshot", "draining")]
 

@@ -443,7 +443,9 @@ class Hub:
                 except StoreError:
                     await self._back_off(topic)
                     continue
-                if watcher.gone or self._deliver(watcher, look):
+                if watcher.gone or not watcher.sink.ready:
+                    break
+                if self._deliver(watcher, look):
                     topic.retries = 0
                     return
                 if topic.vanished_at:
