@@ -38,7 +38,7 @@ def make_broker(settings: Settings) -> RedisBroker:
     """A broker that reports progress. Does not connect yet."""
     broker = RedisBroker(  # type: ignore[no-untyped-call]
         client=_client(settings),
-        namespace=f"{settings.namespace}:dramatiq",
+        namespace=settings.broker_namespace,
         heartbeat_timeout=HEARTBEAT_MS,
         maintenance_chance=MAINTENANCE_CHANCE,
     )

@@ -166,6 +166,12 @@ class Settings(BaseSettings):
         return None if self.redis_url is None else _next_database(self.redis_url)
 
     @property
+    def broker_namespace(self) -> str:
+        """What begins the broker's keys: Dramatiq's own default, so that an existing broker fits as it is; with a NAMESPACE of
+        one's own that comes first, so that two installations on one server do not take each other's messages."""
+        return "dramatiq" if self.namespace == "ps" else f"{self.namespace}:dramatiq"
+
+    @property
     def effective_files_url(self) -> str:
         """`files_url`, or the folder `files` in the data folder."""
         return self.files_url or (self.data.absolute() / "files").as_uri()
