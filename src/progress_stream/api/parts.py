@@ -100,6 +100,10 @@ class Announced:
             return None
         return None if actor in known else f"no worker announces actor {actor}"
 
+    def saw(self, actor: str) -> None:
+        """A submission has just found this one announced: no older look may say otherwise."""
+        self._found = {**self._found, actor: b""}
+
     async def _look(self) -> dict[str, bytes]:
         commands = self._store.commands
         names = await self._store.send(commands.announced_names())

@@ -48,6 +48,7 @@ async def create(request: Request) -> Response:
     job = submitting.job_id_for(who.subject, key)
     async with _asked(request, parts) as wish, _alone(job):
         submitted = await _Attempt(parts, who, key, job, wish).run()
+        parts.announced.saw(wish.actor)
     record = await lookup.record_for(request, who, submitted.job)
     location = f"{request.scope.get('root_path', '')}/jobs/{submitted.job}"
     headers = {"Location": location} if submitted.created else {"Content-Location": location}
