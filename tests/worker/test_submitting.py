@@ -193,3 +193,15 @@ def test_a_worker_that_goes_is_forgotten(stack: Stack, tmp_path: Path) -> None:
     stack.store.send(commands.announce({"gone": b"{}"}, 1))
 
     until(lambda: not stack.store.send(commands.announced(["gone"])), 5)
+
+
+def test_a_reference_that_is_no_file_fails_the_job_before_it_begins(
+    stack: Stack, submitter: Submitter
+) -> None:
+    """The actor never meets a dict where it expects an Upload."""
+    message = stack.broker.actors["letters"].send({"key": "../../etc/passwd"}, "x")
+    stack.work()
+    state = stack.ended(message.message_id)
+
+    assert "failed" == state["state"]
+    assert "file" in state["error"]["message"]

@@ -7,6 +7,7 @@ import json
 import logging
 import types
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import dramatiq
@@ -56,6 +57,7 @@ def schema_of(actor: dramatiq.Actor[Any, Any]) -> dict[str, Any]:
     return schema
 
 
+@lru_cache(maxsize=1_024)
 def upload_names(actor: dramatiq.Actor[Any, Any]) -> dict[str, int]:
     """The arguments that are files, each with its place among the positional ones."""
     function = inspect.unwrap(actor.fn)

@@ -25,8 +25,8 @@ BATCH_BYTES: Final = 256 * 1024
 KEPT_EVENTS: Final = 1_000
 KEPT_BYTES: Final = 1024 * 1024
 #: What waits while Redis is away. After shedding a tenth is free, so that a flood does not shed at each event.
-PENDING_BYTES: Final = 4 * 1024 * 1024
-PENDING_EVENTS: Final = 20_000
+PENDING_BYTES: Final = 16 * 1024 * 1024
+PENDING_EVENTS: Final = 50_000
 _AFTER_SHEDDING: Final = 0.9
 #: The number of log events left out is told at most so often.
 SUMMARY_SECONDS: Final = 1.0
@@ -88,7 +88,7 @@ class Buffer:
         self._kept: deque[tuple[int, str, bytes]] = deque()
         self._kept_bytes = 0
         self._jump = False
-        self._progress_at: str | None = None
+        self._progress_at: float | None = None
         self._progress_sent = now - rates.progress_seconds
         self._unit: str | None = None
         self._message: str | None = None
@@ -103,29 +103,30 @@ class Buffer:
 
     def progress(
         self,
-        at: str,
+        wall: float,
         *,
         done: object = None,
         total: object = None,
         unit: str | None = None,
         message: str | None = None,
     ) -> None:
-        """Newer values for the bar; they overwrite what has not been sent. Raises InvalidEvent."""
+        """Newer values for the bar at `wall` (seconds since 1970); they overwrite what was not sent. Raises InvalidEvent."""
         usable_done = None if done is None else number("done", done)
         usable_total = None if total is None else number("total", total)
         if unit is not None or message is not None:
             words = {"unit": unit or self._unit, "message": message or self._message, "step": self._step}
+            at = events.text_of(int(wall * 1000))
             self._encoded(
                 events.make(self.job, "progress", at=at, attempt=None, **words), spare=_NUMBERS_BYTES
             )
         self.meter.set(usable_done, usable_total)
         self._unit = unit if unit is not None else self._unit
         self._message = message if message is not None else self._message
-        self._progress_at = at
+        self._progress_at = wall
 
-    def advance(self, at: str, count: object) -> None:
+    def advance(self, wall: float, count: object) -> None:
         """So much more is done. Raises InvalidEvent."""
-        self.progress(at, done=(self.meter.done or 0) + number("done", count))
+        self.progress(wall, done=(self.meter.done or 0) + number("done", count))
 
     def own(self, at: str, type: str, data: Any) -> None:
         """An event of the actor's own type. Raises InvalidEvent."""
@@ -166,9 +167,9 @@ class Buffer:
         self._push(events.make(self.job, type, at=at, **fields))
         self.closed = type in TERMINAL
 
-    def poke(self, at: str) -> None:
+    def poke(self, wall: float) -> None:
         """Ask for one `progress` event although nothing new is known: it clears `stalled`."""
-        self._progress_at = self._progress_at or at
+        self._progress_at = self._progress_at or wall
 
     # What the flusher asks
 
@@ -304,7 +305,7 @@ class Buffer:
         """One log event for all that were left out."""
         for count, text in (
             (self._left_out, "more log events were left out"),
-            (self._lost, "events were dropped: Redis was away"),
+            (self._lost, "events were dropped: more than could be kept until Redis took them"),
         ):
             if count:
                 self._push(
@@ -317,9 +318,10 @@ class Buffer:
 
     def _settle_progress(self, now: float) -> None:
         """Puts the newest progress into the queue, so that what follows stands after it."""
-        at, self._progress_at = self._progress_at, None
-        if at is None:
+        wall, self._progress_at = self._progress_at, None
+        if wall is None:
             return
+        at = events.text_of(int(wall * 1000))
         self._progress_sent = now
         values = self.meter.sample(now)
         event = events.make(

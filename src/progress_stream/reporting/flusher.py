@@ -359,7 +359,7 @@ class Flusher:
             run.request_cancel()
         if appended.stalled and batch is None:
             with run.lock:
-                run.buffer.poke(events.now_text())
+                run.buffer.poke(time.time())
         self._note_replid(appended.replid)
 
     def _taken_over(self, run: Run) -> None:
@@ -405,7 +405,7 @@ class Flusher:
                 else:
                     run.buffer.skip()
                 if not run.buffer.closed:
-                    run.buffer.poke(events.now_text())
+                    run.buffer.poke(time.time())
 
     def _replicate(self) -> None:
         """Narrows the window in which a failover loses a start or an end; no guarantee."""

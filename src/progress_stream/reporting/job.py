@@ -61,11 +61,11 @@ class Job:
         message: str | None = None,
     ) -> None:
         """Set what is known of the bar. `done` never falls: a lower value is ignored; a higher one than `total` raises it."""
-        self._say(Buffer.progress, events.now_text(), done=done, total=total, unit=unit, message=message)
+        self._say(Buffer.progress, time.time(), done=done, total=total, unit=unit, message=message)
 
     def advance(self, count: float = 1) -> None:
         """So much more is done."""
-        self._say(Buffer.advance, events.now_text(), count)
+        self._say(Buffer.advance, time.time(), count)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -20,7 +20,7 @@ from dramatiq.message import Message
 from dramatiq.middleware import Middleware, Retries, SkipMessage
 
 from .. import events
-from ..errors import InvalidInput
+from ..errors import InvalidInput, InvalidUpload
 from ..jobs import Header
 from ..settings import Settings, load
 from ..store.files import Files
@@ -163,11 +163,18 @@ class ProgressMiddleware(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         self._take_place(broker)
         self._forget()
-        self._give_uploads(broker, message)
         flusher = self.flusher
-        if flusher is None or not _is_tracked(broker, message):
+        if flusher is not None and _is_tracked(broker, message):
+            self._start(flusher, broker, message)
+        self._give_uploads(broker, message)
+
+    def _start(self, flusher: Flusher, broker: Broker, message: MessageProxy) -> None:
+        """Take the attempt; without an answer in time the actor runs, and it is taken later."""
+        try:
+            header = _header_of(broker, message)
+        except Refused as error:
+            log.error("message %s runs unreported: %s", message.message_id, error)
             return
-        header = _header_of(broker, message)
         run = flusher.run(header, may_create=self._is_young(message))
         self._here.work = _Work(run, message)
         set_current(Job(run, lambda: self._files))
@@ -189,12 +196,21 @@ class ProgressMiddleware(Middleware):
     def _give_uploads(self, broker: Broker, message: MessageProxy) -> None:
         """References become Uploads for the actor alone: the message, and with it a retry, keeps plain JSON."""
         actor = broker.actors.get(message.actor_name)
-        for name, place in ({} if actor is None else upload_names(actor)).items():
-            if isinstance(message.kwargs.get(name), dict):
-                message.kwargs = {**message.kwargs, name: Upload(message.kwargs[name], self._files)}
-            elif place < len(message.args) and isinstance(message.args[place], dict):
-                upload = Upload(message.args[place], self._files)
-                message.args = (*message.args[:place], upload, *message.args[place + 1 :])
+        names = {} if actor is None else upload_names(actor)
+        try:
+            for name, place in names.items():
+                self._give_upload(message, name, place)
+        except InvalidUpload as error:
+            # A hook's other errors are swallowed, and the actor would meet a dict where it expects a file.
+            message.fail()
+            raise SkipMessage(str(error)) from error
+
+    def _give_upload(self, message: MessageProxy, name: str, place: int) -> None:
+        if isinstance(message.kwargs.get(name), dict):
+            message.kwargs = {**message.kwargs, name: Upload(message.kwargs[name], self._files)}
+        elif place < len(message.args) and isinstance(message.args[place], dict):
+            upload = Upload(message.args[place], self._files)
+            message.args = (*message.args[:place], upload, *message.args[place + 1 :])
 
     def after_process_message(
         self,

@@ -124,7 +124,7 @@ class Run:
             self._offset = buffer.meter.done or 0
             self._seen_count = 0
             whole = None if total is None else max(self._offset + total, buffer.meter.total or 0)
-            buffer.progress(events.now_text(), done=self._offset, total=whole, unit=unit)
+            buffer.progress(time.time(), done=self._offset, total=whole, unit=unit)
         self._tracked.append(loop)
 
     def detach(self, loop: Tracked) -> None:
@@ -142,7 +142,7 @@ class Run:
         count = self._tracked[0].read()
         if count != self._seen_count:
             self._seen_count = count
-            buffer.progress(events.now_text(), done=self._offset + count)
+            buffer.progress(time.time(), done=self._offset + count)
 
     def conclude(self, type: str, **fields: Any) -> None:
         """`retrying` or the end, after all that was said. Wait on `drained` to know that Redis has it."""

@@ -10,6 +10,7 @@ from progress_stream.errors import InvalidEvent
 from progress_stream.reporting.buffer import KEPT_EVENTS, Batch, Buffer, Rates
 
 AT = "2026-01-01T00:00:00.000Z"
+WALL = 1_767_225_600.0
 
 
 def new(rates: Rates | None = None, now: float = 0.0) -> Buffer:
@@ -32,10 +33,10 @@ def said(batch: Batch) -> list[dict[str, Any]]:
 def test_progress_is_one_slot_that_the_newest_value_overwrites() -> None:
     """The first leaves at once, the rest a tenth of a second later as one."""
     buffer = new()
-    buffer.progress(AT, done=1)
+    buffer.progress(WALL, done=1)
     first = send(buffer, 0.0)
     for done in range(2, 100):
-        buffer.progress(AT, done=done)
+        buffer.progress(WALL, done=done)
 
     assert [1] == [event["done"] for event in said(first)]
     assert buffer.freeze(0.05, AT, 1) is None
@@ -47,9 +48,9 @@ def test_progress_is_one_slot_that_the_newest_value_overwrites() -> None:
 def test_the_end_carries_the_last_progress_before_it() -> None:
     """However little time has passed since the one before."""
     buffer = new()
-    buffer.progress(AT, done=1, total=2)
+    buffer.progress(WALL, done=1, total=2)
     send(buffer, 0.0)
-    buffer.progress(AT, done=2)
+    buffer.progress(WALL, done=2)
     buffer.lifecycle(0.01, AT, "succeeded", result=None)
     batch = send(buffer, 0.01)
 
@@ -61,9 +62,9 @@ def test_the_end_carries_the_last_progress_before_it() -> None:
 def test_own_events_are_due_at_once_and_pass_waiting_progress() -> None:
     """They are never held back for it."""
     buffer = new()
-    buffer.progress(AT, done=1)
+    buffer.progress(WALL, done=1)
     send(buffer, 0.0)
-    buffer.progress(AT, done=2)
+    buffer.progress(WALL, done=2)
     buffer.own(AT, "token", {"t": 1})
 
     assert 0.01 == buffer.due(0.01)
@@ -110,7 +111,7 @@ def test_while_redis_is_away_progress_goes_first_then_the_oldest_logs() -> None:
     buffer = new(Rates(pending_bytes=10_000, log_rate=1e9, log_burst=10**9))
     for number in range(200):
         buffer.step(0.0, AT, f"step {number % 3}", "started")
-        buffer.progress(AT, done=number)
+        buffer.progress(WALL, done=number)
         buffer.log(0.0, AT, f"line {number}", "info")
     buffer.lifecycle(0.0, AT, "failed", error={"type": "E", "message": "m"})
     types: list[str] = []
@@ -182,7 +183,7 @@ def test_an_event_over_the_limit_is_refused_whole(size: int) -> None:
     with pytest.raises(InvalidEvent, match="EVENT_BYTES"):
         buffer.own(AT, "big", "x" * size)
     with pytest.raises(InvalidEvent, match="EVENT_BYTES"):
-        buffer.progress(AT, message="\0" * (size // 5))
+        buffer.progress(WALL, message="\0" * (size // 5))
 
     assert buffer.empty
 
