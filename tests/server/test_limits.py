@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from progress_stream.server.push import Limits, StreamProtocol
+from progress_stream.server.bounded import Limits
+from progress_stream.server.push import StreamProtocol
 
 from .application import FIRST
 from .conftest import Serve, Serving, read_all, read_until, split
@@ -213,3 +214,14 @@ def test_garbage_behind_an_answer_puts_nothing_into_it(serve: Serve) -> None:
         data += read_all(client)
 
     assert 1 == data.count(b"HTTP/1.1")
+
+
+def test_a_broken_body_gets_one_answer(serve: Serve) -> None:
+    """The 400 is the answer: the application, which may be about to write its own, writes none."""
+    serving = serve()
+    client = serving.connect()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n")
+    answer = read_all(client)
+
+    assert b"HTTP/1.1 400" == answer[:12]
+    assert 1 == answer.count(b"HTTP/1.1")

@@ -289,11 +289,12 @@ def test_pauses_and_readiness_alternate(serve: Serve) -> None:
     """A flood waits while paused and goes on when told; what arrives is whole."""
     serving = serve()
     client = serving.ask("/flood", receive_buffer=65_536)
+    stream = eventually(lambda: serving.app.streams)[0]
+    eventually(lambda: not stream.sink.ready)
     chunk = b"%x\r\n%b\r\n" % (len(BLOCK), BLOCK)
     data = read_until(client, FIRST_CHUNK).partition(FIRST_CHUNK)[2]
     while len(data) < 100 * len(chunk):
         data += client.recv(2**20)
-    stream = eventually(lambda: serving.app.streams)[0]
 
     assert data[: 100 * len(chunk)] == chunk * 100
     assert "ready" in stream.calls
