@@ -125,7 +125,8 @@ function read(form) {
     } else if (control.type === "checkbox") form.set(name, String(control.checked));
     else if (control.value !== "" || control.required) form.set(name, control.value);
   }
-  return title.slice(0, 200);
+  // Systems put unusual blanks into file names; a title takes printable characters only.
+  return title.replace(/[\p{C}\p{Z}]/gu, " ").trim().slice(0, 200);
 }
 
 function complain(problem) {
