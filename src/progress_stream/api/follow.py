@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .. import events
+from ..auth.keys import KeysUnavailable
 from ..auth.who import Who
 from ..errors import NoSuchJob, StoreUnavailable, TokenExpired
 from ..events import BEGINNING, EventId
@@ -26,6 +28,7 @@ from ..streaming import pages
 from ..streaming.hub import Hub, Start, Watcher, expired
 from ..streaming.sink import EXTENSION, Handover
 from . import access, lookup
+from .parts import parts_of
 from .problems import problem
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -41,7 +44,7 @@ HEADERS: Final = {
 
 async def follow(request: Request) -> Response:
     """Raises what the problem table answers; to EventSource only where asking again is of no use."""
-    parts = request.app.state.parts
+    parts = parts_of(request)
     patient = _accepts_stream(request)
     try:
         who = await access.caller(request, "jobs:read", url_token=True)
@@ -49,6 +52,10 @@ async def follow(request: Request) -> Response:
         if patient and error.who is not None:
             return _plain_stream(expired())
         raise
+    except (KeysUnavailable, StoreUnavailable):
+        return busy(request, "store_unavailable", random.uniform(2, 6))
+    if patient and who.has_expired(time.time()):
+        return _plain_stream(expired())
     job = lookup.job_id(request)
     position = _position(request)
     if parts.hub.over.holds(who.subject, job, position.asked):
@@ -56,7 +63,7 @@ async def follow(request: Request) -> Response:
     if parts.hub.draining:
         return busy(request, "draining", random.uniform(0.5, 2))
     try:
-        record = await _record(request, who, job)
+        record = await lookup.record_for(request, who, job)
     except StoreUnavailable:
         return busy(request, "store_unavailable", random.uniform(2, 6))
     except NoSuchJob:
@@ -69,13 +76,6 @@ async def follow(request: Request) -> Response:
     if (refusal := _refusal(parts.hub, who)) is not None:
         return busy(request, refusal, random.uniform(5, 30))
     return _stream(request, who, job, position, record)
-
-
-async def _record(request: Request, who: Who, job: str) -> Record:
-    look = await lookup.job_for(request, who, job)
-    if look.record is None:
-        raise NoSuchJob(job)
-    return look.record
 
 
 def _accepts_stream(request: Request) -> bool:
@@ -146,7 +146,7 @@ def _plain_stream(body: bytes) -> Response:
 
 
 def _stream(request: Request, who: Who, job: str, position: _Position, record: Record) -> Response:
-    hub: Hub = request.app.state.parts.hub
+    hub = parts_of(request).hub
     wants_snapshot = request.query_params.get("replay") == "snapshot" and not request.headers.get(
         "last-event-id"
     )
