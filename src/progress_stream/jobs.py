@@ -186,7 +186,7 @@ _UNSAID: Final[State] = {"steps": [], "stalled": False, "cancel_requested": Fals
 def pack(state: State) -> bytes:
     """The stored form of a state: its known fields as JSON, with the form's version."""
     return events.encode(
-        {"v": 1} | {name: value for name, value in state.items() if value not in (None, False, [])}
+        {"v": 1} | {name: value for name, value in state.items() if value != _UNSAID.get(name)}
     )
 
 
