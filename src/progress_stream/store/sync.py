@@ -47,7 +47,7 @@ class SyncStore:
             return [self._execute(*command.lines[0])]
         pipeline = self.client.pipeline(transaction=False)
         for line in command.lines:
-            pipeline.execute_command(*line)
+            pipeline.execute_command(*line)  # type: ignore[no-untyped-call]
         return list(pipeline.execute())
 
     def wait_for_replica(self, milliseconds: int) -> bool:
