@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import redis
 from pydantic import SecretStr
 
 from progress_stream.api.app import create_app
@@ -85,3 +86,16 @@ def test_without_redis_an_answer_is_503_that_says_when_to_come_back(tmp_path: Pa
         assert (503, "application/problem+json") == (answer.status_code, answer.headers["Content-Type"])
         assert answer.headers["Retry-After"].isdecimal()
         assert str(server.port) not in answer.text
+
+
+def test_a_job_whose_workers_are_all_gone_is_still_watched_over(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    """Where no worker is seen the web server does their sweep: a silent job is `stalled`, and told so."""
+    strict = settings.model_copy(update={"stalled_seconds": 1})
+    with serving(create_app(strict), strict) as url:
+        site = Site(url, strict, redis_client)
+        site.job().start()
+        with site.client() as alice:
+            alice.get("/jobs/job-1")
+            until(lambda: alice.get("/jobs/job-1").json()["stalled"], 30)

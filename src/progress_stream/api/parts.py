@@ -15,9 +15,11 @@ from ..settings import PREFIX, Settings
 from ..store.aio import AsyncStore
 from ..store.connect import async_client, sync_client
 from ..store.files import Files
+from ..store.sweep import Sweeper
 from ..store.sync import SyncStore
 from ..streaming.hub import Hub
 from ..submitting import Submitter
+from .sweeping import sweep_alone
 
 #: How old a look at the announcements may be: they are renewed and forgotten in steps of many seconds.
 ANNOUNCED_SECONDS: Final = 2.0
@@ -32,6 +34,7 @@ class Parts:
         *,
         store: AsyncStore,
         history_store: AsyncStore,
+        sync_store: SyncStore,
         hub: Hub,
         verifier: Verifier | None,
         authenticate: Authenticate | None,
@@ -42,29 +45,36 @@ class Parts:
         self.settings = settings
         self.store = store
         self.history_store = history_store
+        self.sync_store = sync_store
         self.hub = hub
         self.verifier = verifier
         self.authenticate = authenticate
         self.files = files
         self.submitter = submitter
         self._owns_broker = owns_broker
+        self.sweeper = Sweeper(sync_store, settings, files.delete_job)
         self.announced = Announced(store)
         self.leaving = False
         self._started: asyncio.Future[None] | None = None
+        self._sweeping: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Once, by whoever comes first: inside another application nobody runs our lifespan."""
         if self._started is None:
             self._started = asyncio.ensure_future(self.hub.start())
+            self._sweeping = asyncio.ensure_future(sweep_alone(self.sweeper, self.announced.any))
         await asyncio.shield(self._started)
 
     async def stop(self) -> None:
         """End what `start` began, and close what was opened since."""
         self.leaving = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         if self._started is not None:
             await self.hub.stop()
         if self._owns_broker:
             await asyncio.to_thread(self.submitter.close)
+        await asyncio.to_thread(self.sync_store.close)
         for store in (self.store, self.history_store):
             await store.close()
 
@@ -91,6 +101,10 @@ class Announced:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look())
         return await asyncio.shield(self._looking)
+
+    async def any(self) -> bool:
+        """Whether a worker is there at all."""
+        return bool(await self.actors())
 
     async def missing(self, actor: str) -> str | None:
         """What a queued job of this actor waits for; None where nothing is known to be missing."""
@@ -121,17 +135,17 @@ def build(settings: Settings, authenticate: Authenticate | None, broker: Any | N
         raise InvalidSetting(PREFIX + "JWT_SECRET", "is not set: nobody could be told apart", allowed)
     store = _store(settings, 32)
     history_store = _store(settings, 16)
+    sync_store = SyncStore(sync_client(settings.redis_url, connections=16), settings)
     return Parts(
         settings,
         store=store,
         history_store=history_store,
+        sync_store=sync_store,
         hub=Hub(settings, history_store, settings.redis_url, probe_store=store),
         verifier=Verifier(settings) if authenticate is None else None,
         authenticate=authenticate,
         files=Files(settings.effective_files_url),
-        submitter=Submitter(
-            settings, SyncStore(sync_client(settings.redis_url, connections=16), settings), broker
-        ),
+        submitter=Submitter(settings, sync_store, broker),
         owns_broker=broker is None,
     )
 
