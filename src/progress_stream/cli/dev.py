@@ -153,7 +153,7 @@ def folders_of(module: str) -> list[Path]:
     folders = [Path.cwd()]
     # In a checkout the worker program lies beside `src`, wherever `dev` is started.
     checkout = Path(__file__).parents[3]
-    if (checkout / "workers" / "__init__.py").is_file() and (checkout / "pyproject.toml").is_file():
+    if (checkout / "workers" / "__init__.py").is_file() and checkout not in folders:
         folders.append(checkout)
     top = module.partition(":")[0].partition(".")[0]
     if importlib.machinery.PathFinder.find_spec(top, [*map(str, folders), *sys.path]) is None:
