@@ -266,12 +266,9 @@ class FollowResponse(EventSourceResponse):
 
     def _stream_headers(self) -> list[tuple[bytes, bytes]]:
         # A stream is the last answer on its connection: a proxy must not wait to use it again.
-        kept = [
-            (name, value)
-            for name, value in self.raw_headers
-            if name not in (b"connection", b"content-length")
-        ]
-        return [*kept, (b"connection", b"close")]
+        ours = (b"connection", b"content-length", b"content-type")
+        kept = [(name, value) for name, value in self.raw_headers if name not in ours]
+        return [*kept, (b"content-type", EVENT_STREAM.encode()), (b"connection", b"close")]
 
     async def _hand_over(self, scope: Scope, send: Send) -> bool:
         """Send the first bytes with the offer. True when the server has taken the connection; else they went the ordinary way."""
