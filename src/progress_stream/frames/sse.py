@@ -14,6 +14,8 @@ from ..errors import InvalidInput
 
 #: A line longer than this from a server is not an event of ours; the parser stops rather than buffer it.
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
+#: A `retry` of more digits is centuries: ignored, as what is no number is (Python refuses to read 4,301 digits).
+_RETRY_DIGITS: Final = 15
 
 
 def encode(
@@ -21,21 +23,20 @@ def encode(
 ) -> bytes:
     """One frame with its blank line. `data` is one line; `retry` milliseconds.
 
-    Raises InvalidInput for CR or LF anywhere, and NUL in `id` (§9.2.6: such an id is ignored by the client).
+    Raises InvalidInput for CR, LF or NUL anywhere: a line break would begin another field, an id with NUL is ignored by
+    clients (§9.2.6), and JSON in `data` never holds a bare one.
     """
     lines: list[bytes] = []
     if retry is not None:
-        if retry < 0:
-            raise InvalidInput("retry", "is negative", "milliseconds")
+        if type(retry) is not int or retry < 0:
+            raise InvalidInput("retry", "is not usable", "milliseconds, 0 or more")
         lines.append(b"retry: %d\n" % retry)
     if id is not None:
-        lines.append(b"id: %b\n" % _one_line("id", id, b"\r\n\0"))
+        lines.append(b"id: %b\n" % _one_line("id", id))
     if event is not None:
-        lines.append(b"event: %b\n" % _one_line("event", event, b"\r\n\0"))
+        lines.append(b"event: %b\n" % _one_line("event", event))
     if data is not None:
-        if b"\n" in data or b"\r" in data:
-            raise InvalidInput("data", "holds a line break", "one line")
-        lines.append(b"data: %b\n" % data)
+        lines.append(b"data: %b\n" % _without_breaks("data", data))
     lines.append(b"\n")
     return b"".join(lines)
 
@@ -52,15 +53,18 @@ def is_frameable(type: bytes, data: bytes) -> bool:
 
 def comment(text: str = "") -> bytes:
     """One comment line and no blank line after it: some clients fire an empty message at every blank line."""
-    return b":%b\n" % _one_line("comment", text, b"\r\n")
+    return b":%b\n" % _one_line("comment", text)
 
 
-def _one_line(name: str, text: str, forbidden: bytes) -> bytes:
+def _one_line(name: str, text: str) -> bytes:
     try:
-        line = text.encode()
+        return _without_breaks(name, text.encode())
     except UnicodeEncodeError:
         raise InvalidInput(name, "holds a lone surrogate", "text that UTF-8 can hold") from None
-    if any(byte in forbidden for byte in line):
+
+
+def _without_breaks(name: str, line: bytes) -> bytes:
+    if b"\n" in line or b"\r" in line or b"\0" in line:
         raise InvalidInput(name, "holds a line break or NUL", "one line of text")
     return line
 
@@ -76,7 +80,10 @@ class Frame:
 
 
 class Parser:
-    """Bytes in any cuts in, frames out, as §9.2.6 has it: BOM, CR, LF, CRLF, ids with NUL, events without data."""
+    """Bytes in any cuts in, frames out, as §9.2.6 has it: BOM, CR, LF, CRLF, ids with NUL, events without data.
+
+    `last_event_id` moves at a frame's blank line: of a frame that was cut off, the id does not count.
+    """
 
     def __init__(self) -> None:
         self.last_event_id = ""
@@ -85,6 +92,7 @@ class Parser:
         self._text = ""
         self._at_start = True
         self._after_cr = False
+        self._id = ""
         self._reset()
 
     def _reset(self) -> None:
@@ -104,9 +112,10 @@ class Parser:
         if self._at_start and text:
             self._at_start = False
             text = text.removeprefix("\ufeff")
-        if self._after_cr and text.startswith("\n"):
-            text = text[1:]
         if text:
+            # A CR has ended its line already; an LF that comes with the next chunk belongs to it.
+            if self._after_cr:
+                text = text.removeprefix("\n")
             self._after_cr = text.endswith("\r")
         pieces = (self._text + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self._text = pieces.pop()
@@ -122,13 +131,14 @@ class Parser:
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
-            self.last_event_id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+            self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) <= _RETRY_DIGITS:
             self.retry = self._retry = int(value)
         return None
 
     def _dispatch(self) -> Frame | None:
         frame = None
+        self.last_event_id = self._id
         if self._data:
             frame = Frame(self._event or "message", "\n".join(self._data), self.last_event_id, self._retry)
         self._reset()
