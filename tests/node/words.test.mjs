@@ -6,7 +6,7 @@ import test from "node:test";
 import { duration, fractionOf, size } from "../../web/dashboard/words.js";
 
 test("a duration has at most two units", () => {
-  const cases = [[-3, "0 s"], [0.4, "0 s"], [59.4, "59 s"], [60, "1 min"], [200, "3 min 20 s"], [3600, "1 h"], [7500, "2 h 5 min"]];
+  const cases = [[-3, "less than 1 s"], [0.4, "less than 1 s"], [1, "1 s"], [59.4, "59 s"], [60, "1 min"], [200, "3 min 20 s"], [3600, "1 h"], [7500, "2 h 5 min"]];
   for (const [seconds, text] of cases) assert.equal(duration(seconds), text);
 });
 

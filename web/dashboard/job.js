@@ -134,6 +134,7 @@ export class JobView {
     pill.dataset.state = state.stalled ? "stalled" : state.state;
     put(pill, state.stalled ? "Stalled" : STATES[state.state]);
     const attempt = state.attempt > 1 && `attempt ${state.attempt}${state.max_attempts ? ` of ${state.max_attempts}` : ""}`;
+    $("job-meta").title = state.id;
     put($("job-meta"), [state.actor, attempt, state.id].filter(Boolean).join(" · "));
   }
 
@@ -177,7 +178,8 @@ function paceOf(state) {
     return from && state.finished_at ? `in ${duration((Date.parse(state.finished_at) - Date.parse(from)) / 1000)}` : "";
   }
   if (state.state !== "running" || state.stalled) return "";
-  const rate = state.rate > 0 && `${number(state.rate)} ${state.unit ?? ""}/s`.replace(" /s", "/s");
+  // Seconds a second say nothing.
+  const rate = state.rate > 0 && state.unit !== "s" && `${number(state.rate)} ${state.unit ?? ""}/s`.replace(" /s", "/s");
   const left = state.eta !== null && `about ${duration(state.eta)} left`;
   return [rate, left].filter(Boolean).join(" · ");
 }

@@ -9,9 +9,10 @@ export const number = (value) =>
 
 export const clock = (text) => CLOCK.format(new Date(text));
 
-/** "45 s", "3 min 20 s", "2 h 5 min". */
+/** "less than 1 s", "45 s", "3 min 20 s", "2 h 5 min". */
 export function duration(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
+  if (seconds < 1) return "less than 1 s";
+  const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return join(Math.floor(whole / 60), "min", whole % 60, "s");
   return join(Math.floor(whole / 3600), "h", Math.floor((whole % 3600) / 60), "min");
