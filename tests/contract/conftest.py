@@ -1,7 +1,9 @@
 """A served application for each test, with a real Redis behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -36,3 +38,19 @@ def each_site(
     way: Way = request.param
     with serving(create_app(settings), settings, way) as url:
         yield Site(url, settings, redis_client)
+
+
+@pytest.fixture(params=WAYS)
+def serve(
+    request: pytest.FixtureRequest, settings: Settings, redis_client: redis.Redis
+) -> Iterator[Callable[..., Site]]:
+    """As `each_site`, with settings of the test's own: `serve(stream_seconds=1)`."""
+    way: Way = request.param
+    with ExitStack() as open_sites:
+
+        def make(**changed: Any) -> Site:
+            changed_settings = settings.model_copy(update=changed)
+            url = open_sites.enter_context(serving(create_app(changed_settings), changed_settings, way))
+            return Site(url, changed_settings, redis_client)
+
+        yield make
