@@ -15,8 +15,9 @@ from progress_stream import ProgressMiddleware, Settings, load
 TIMEOUT_SECONDS: Final = 30
 #: A client made from a URL tries nothing again, unless it is told to.
 RETRIES: Final = 6
-#: Every command of a worker is a sign of life, and it polls about once a second. Ten silent seconds: it is dead.
-HEARTBEAT_MS: Final = 10_000
+#: Every command of a worker is a sign of life, and it polls about once a second. It is taken for dead after its watchers were
+#: told that it is silent (`stalled`, 15 s and the sweep), and not before: a pause of ten seconds must not run a job twice.
+HEARTBEAT_MS: Final = 20_000
 #: In a million: how likely a poll also looks for dead workers. At Dramatiq's 1,000 a takeover takes ten minutes.
 MAINTENANCE_CHANCE: Final = 300_000
 

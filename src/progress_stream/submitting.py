@@ -252,7 +252,7 @@ def redis_broker(settings: Settings) -> RedisBroker:
             "PROGRESS_STREAM_BROKER_URL", "is not set", "the URL of the Redis that Dramatiq uses"
         )
     client = sync_client(url, setting="BROKER_URL", timeout_seconds=BROKER_SECONDS, retries=1)
-    return RedisBroker(client=client, middleware=[])  # type: ignore[no-untyped-call]
+    return RedisBroker(client=client, namespace=settings.broker_namespace, middleware=[])  # type: ignore[no-untyped-call]
 
 
 def _parsed(text: bytes) -> Announced | None:

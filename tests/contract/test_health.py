@@ -91,7 +91,7 @@ def test_without_redis_an_answer_is_503_that_says_when_to_come_back(tmp_path: Pa
 def test_a_job_whose_workers_are_all_gone_is_still_watched_over(
     settings: Settings, redis_client: redis.Redis
 ) -> None:
-    """Where no worker is seen the web server does their sweep: a silent job is `stalled`, and told so."""
+    """The web server takes its turn in the sweep: a silent job is `stalled`, and told so."""
     strict = settings.model_copy(update={"stalled_seconds": 1})
     with serving(create_app(strict), strict) as url:
         site = Site(url, strict, redis_client)

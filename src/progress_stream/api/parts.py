@@ -19,7 +19,7 @@ from ..store.sweep import Sweeper
 from ..store.sync import SyncStore
 from ..streaming.hub import Hub
 from ..submitting import Submitter
-from .sweeping import sweep_alone
+from .sweeping import sweep_in_turn
 
 #: How old a look at the announcements may be: they are renewed and forgotten in steps of many seconds.
 ANNOUNCED_SECONDS: Final = 2.0
@@ -62,7 +62,7 @@ class Parts:
         """Once, by whoever comes first: inside another application nobody runs our lifespan."""
         if self._started is None:
             self._started = asyncio.ensure_future(self.hub.start())
-            self._sweeping = asyncio.ensure_future(sweep_alone(self.sweeper, self.announced.any))
+            self._sweeping = asyncio.ensure_future(sweep_in_turn(self.sweeper))
         await asyncio.shield(self._started)
 
     async def stop(self) -> None:
@@ -101,10 +101,6 @@ class Announced:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look())
         return await asyncio.shield(self._looking)
-
-    async def any(self) -> bool:
-        """Whether a worker is there at all."""
-        return bool(await self.actors())
 
     async def missing(self, actor: str) -> str | None:
         """What a queued job of this actor waits for; None where nothing is known to be missing."""

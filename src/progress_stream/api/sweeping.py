@@ -1,6 +1,7 @@
-"""Steps in for the workers where none is seen: a job whose workers are all gone must still end.
+"""Takes a turn in the sweep beside the workers: a job whose workers are all gone must still be told of, and end.
 
-A lease in Redis lets one process of a fleet sweep at a time; what a sweep does is the store's.
+A lease in Redis lets one process of a fleet sweep at a time; what a sweep does is the store's. Whether workers live is not
+asked: their announcements outlive them by a minute, and `stalled` is promised sooner.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
 
 from anyio import to_thread
 
@@ -18,13 +18,12 @@ from ..store.sweep import EVERY_SECONDS, Sweeper
 log = logging.getLogger(__name__)
 
 
-async def sweep_alone(sweeper: Sweeper, sees_workers: Callable[[], Awaitable[bool]]) -> None:
-    """For as long as the process lives; ends by being cancelled."""
+async def sweep_in_turn(sweeper: Sweeper) -> None:
+    """For as long as the process lives, half as often as a worker does; ends by being cancelled."""
     while True:
-        await asyncio.sleep(EVERY_SECONDS * random.uniform(0.8, 1.2))
+        await asyncio.sleep(2 * EVERY_SECONDS * random.uniform(0.8, 1.0))
         try:
-            if not await sees_workers():
-                await to_thread.run_sync(sweeper.run_once)
+            await to_thread.run_sync(sweeper.run_once)
         except StoreUnavailable as error:
             log.debug("the sweep waits: %s", error)
         except ProgressStreamError as error:
