@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -33,6 +34,8 @@ RESERVED: Final = BUILT_IN | SERVER_ADDED
 
 #: Both halves of an id are unsigned 64-bit numbers in Redis.
 MAX_PART: Final = 2**64 - 1
+#: Characters of a title or an owner.
+MAX_WORDS: Final = 1_000
 _NUMBER = r"(0|[1-9][0-9]{0,19})"
 _EVENT_ID = re.compile(rf"{_NUMBER}-{_NUMBER}", re.ASCII)
 _JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -95,6 +98,20 @@ def check_actor_name(text: object) -> str:
             "actor", "is not an actor's name", "a letter or _, then up to 127 of A-Z a-z 0-9 . _ -"
         )
     return text
+
+
+def check_words(name: str, text: object) -> str:
+    """A title's or an owner's words: one line to show. Raises InvalidInput.
+
+    Spaces of all scripts and the joiners that emoji and Persian are written with pass, although Python calls them unprintable.
+    """
+    if isinstance(text, str) and len(text) <= MAX_WORDS and all(map(_may_be_shown, text)):
+        return text
+    raise InvalidInput(name, "is not usable", f"text of up to {MAX_WORDS:,} printable characters")
+
+
+def _may_be_shown(character: str) -> bool:
+    return character.isprintable() or character in "\u200c\u200d" or unicodedata.category(character) == "Zs"
 
 
 def check_own_type(name: object) -> str:

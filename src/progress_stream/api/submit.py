@@ -28,8 +28,6 @@ from .forms import Form, FormFile
 from .parts import Parts, parts_of
 
 _CHUNK_BYTES: Final = 256 * 1024
-#: As long as the middleware lets a title of a message be.
-_TITLE_CHARACTERS: Final = 1_000
 
 
 async def actors(request: Request) -> Response:
@@ -106,11 +104,7 @@ def _actor(name: Any) -> str:
 
 
 def _title(title: Any) -> str | None:
-    if title is None:
-        return None
-    if not isinstance(title, str) or len(title) > _TITLE_CHARACTERS or not title.isprintable():
-        raise InvalidInput("title", "is not usable", "up to 1,000 printable characters")
-    return title
+    return None if title is None else events.check_words("title", title)
 
 
 _under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

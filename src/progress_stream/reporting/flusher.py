@@ -255,6 +255,10 @@ class Flusher:
                 answer.error = StoreUnavailable("Redis was away too long")
             except ProgressStreamError as error:
                 answer.error = error
+            except Exception:
+                # Asked again it would fail again, and hold up all that other jobs ask.
+                log.exception("a fault in reporting; a call to Redis is given up")
+                answer.error = StoreUnavailable("the call could not be made")
             finally:
                 self._sending_since = None
             with contextlib.suppress(ValueError):

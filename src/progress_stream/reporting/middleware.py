@@ -346,22 +346,14 @@ def _new_header(broker: Broker, message: Message[Any] | MessageProxy, *, inherit
             id=events.check_job_id(message.message_id),
             actor=message.actor_name,
             queue=q_name(message.queue_name),
-            title=_checked_text("title", title),
-            owner=_checked_text("owner", owner),
+            title=None if title is None else events.check_words("title", title),
+            owner=None if owner is None else events.check_words("owner", owner),
             max_attempts=_most_attempts(broker, message, known),
             created_at=message.message_timestamp,
             run_at=None if eta is None else int(eta),
         )
     except InvalidInput as error:
         raise Refused(error.field, error.fault, error.allowed) from None
-
-
-def _checked_text(name: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > 1_000 or not value.isprintable():
-        raise InvalidInput(name, "is not usable", "up to 1,000 printable characters")
-    return value
 
 
 def _most_attempts(broker: Broker, message: Message[Any] | MessageProxy, known: dict[str, Any]) -> int | None:

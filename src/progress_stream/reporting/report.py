@@ -59,8 +59,8 @@ def _begin(flusher: Flusher, settings: Settings, name: str, owner: str | None, t
     header = Header(
         id=str(uuid.uuid4()),
         actor=name,
-        title=title,
-        owner=owner,
+        title=None if title is None else events.check_words("title", title),
+        owner=None if owner is None else events.check_words("owner", owner),
         max_attempts=1,
         created_at=int(time.time() * 1000),
     )
