@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 import uuid
 from collections import defaultdict
@@ -47,6 +48,7 @@ VANISHED_SECONDS: Final = 30.0
 LOSS_SECONDS: Final = 60.0
 _READS_AT_ONCE: Final = 32
 _TOPICS_AT_ONCE: Final = 200
+_TYPE: Final = re.compile(rb"[a-z][a-z0-9_.-]{0,63}").fullmatch
 
 
 class Watcher:
@@ -169,8 +171,7 @@ class Hub:
         self._second = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._process = uuid.uuid4().hex
-        self._probe_channel = store.commands.keys.probe(self._process).encode()
+        self._probe_channel = store.commands.keys.probe(uuid.uuid4().hex).encode()
         self._probe_heard = asyncio.Event()
         self._probe_answer = asyncio.Event()
         self._probe_word = b""
@@ -232,7 +233,8 @@ class Hub:
 
     async def check_marker(self) -> None:
         """Look whether Redis still is the one that it was. Raises StoreUnavailable."""
-        marker = await self.store.send(self.store.commands.marker(self._process))
+        # A new word each time: an old one, put back by ourselves, would hide that it was gone.
+        marker = await self.store.send(self.store.commands.marker(uuid.uuid4().hex))
         if self._marker and marker != self._marker:
             self._lost_at = self.now()
             self.over.clear()
@@ -674,9 +676,15 @@ def _unix_time() -> float:
 
 
 def _message(payload: bytes) -> tuple[EventId, list[tuple[bytes, bytes]]] | None:
-    """The first id and the (type, data) pairs of a wake-up; None for what no script of ours publishes."""
+    """The first id and the (type, data) pairs of a wake-up; None for what no reporter of ours publishes.
+
+    A line break in somebody else's type or data would shift all pairs after it: each must look like what it is.
+    """
     head, *rest = payload.split(b"\n")
     epoch, _, n = head.partition(b"-")
     if len(rest) % 2 or not epoch.isdigit() or not n.isdigit():
         return None
-    return EventId(int(epoch), int(n)), list(zip(rest[::2], rest[1::2], strict=True))
+    batch = list(zip(rest[::2], rest[1::2], strict=True))
+    if not all(_TYPE(type) and data[:1] == b"{" and data[-1:] == b"}" for type, data in batch):
+        return None
+    return EventId(int(epoch), int(n)), batch
