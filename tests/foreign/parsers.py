@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,4 +82,4 @@ def httpx_sse_read(chunks: Sequence[bytes]) -> list[Seen]:
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     """The bytes in pieces, none of them empty."""
     edges = [0, *sorted({place % (len(data) + 1) for place in places} - {0, len(data)}), len(data)]
-    return [data[start:stop] for start, stop in zip(edges, edges[1:], strict=False) if start < stop]
+    return [data[start:stop] for start, stop in pairwise(edges) if start < stop]

@@ -97,9 +97,7 @@ def test_it_reads_what_the_reference_reads(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stream=st.binary(max_size=200), places=st.lists(st.integers(0, 200), max_size=8))
-def test_it_reads_any_bytes_as_the_reference_does(
-    node: NodeParser, stream: bytes, places: list[int]
-) -> None:
+def test_it_reads_any_bytes_as_the_reference_does(node: NodeParser, stream: bytes, places: list[int]) -> None:
     """Broken UTF-8, cut anywhere, is replaced by as many U+FFFD as the standard decoder's."""
     whole = b"data: " + stream.replace(b"\r", b"").replace(b"\n", b"\ndata:") + b"\n\n"
     chunks = cut(whole, places)
