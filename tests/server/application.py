@@ -48,7 +48,7 @@ class Finite(Recorded):
 
 
 class Flood(Recorded):
-    """Writes whenever it may."""
+    """Writes whenever it may, and leaves the loop to others in between."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(sink)
@@ -59,8 +59,11 @@ class Flood(Recorded):
         self.fill()
 
     def fill(self) -> None:
-        while self.sink.ready:
+        for _ in range(32):
+            if not self.sink.ready:
+                return
             self.sink.write(BLOCK)
+        asyncio.get_running_loop().call_soon(self.fill)
 
 
 class Failing(Recorded):

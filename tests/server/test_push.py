@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -173,6 +172,18 @@ def test_a_pipelined_request_puts_nothing_into_the_stream(serve: Serve) -> None:
     serving.call(stream.sink.end)
 
     assert FIRST + FRAMES[0] == split(begun + read_all(client))[2]
+
+
+def test_a_pipelined_client_that_leaves_is_noticed(serve: Serve) -> None:
+    """A second request paused the reading, and who does not read sees no close: the hand-over reads on."""
+    serving = serve()
+    client = serving.connect()
+    client.sendall(b"GET /open HTTP/1.1\r\nHost: x\r\n\r\nGET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
+    read_until(client, FIRST_CHUNK)
+    client.close()
+    stream = eventually(lambda: serving.app.streams)[0]
+
+    assert eventually(lambda: stream.calls) == ["lost"]
 
 
 def test_a_client_that_pipelined_and_left_is_noticed_on_the_ordinary_way(serve: Serve) -> None:
@@ -436,6 +447,7 @@ def test_an_application_made_for_elsewhere_is_served_as_ever(serve: Serve) -> No
     first = read_until(client, b"plain 0")
     client.sendall(b"POST /plain HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
     second = read_until(client, b"plain 3")
+    (connection,) = serving.server.server_state.connections
 
     assert b"connection: close" not in first + second
-    assert isinstance(client, socket.socket)
+    assert connection.app is serving.server.config.loaded_app, "what wraps a request outlived it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from progress_stream.server.wheel import Wheel
+from progress_stream.server.wheel import Stall, Wheel
 
 
 def test_a_deadline_is_called_once_and_not_early() -> None:
@@ -64,3 +64,37 @@ def test_a_deadline_that_fails_spares_the_others() -> None:
         return calls
 
     assert ["called"] == asyncio.run(run())
+
+
+class Buffer(asyncio.WriteTransport):
+    """A transport's buffer, and whether it was cut."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.cut = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+    def abort(self) -> None:
+        self.cut = True
+
+
+def test_a_buffer_that_shrinks_is_not_a_stall() -> None:
+    """Who takes a little in each period is slow; who takes nothing in one is cut."""
+
+    async def run(size: int, *, taken: int, steps: int = 30) -> bool:
+        transport = Buffer(size)
+        stall = Stall(Wheel(asyncio.get_running_loop(), period=0.01), transport, 0.2)
+        for _ in range(steps):
+            await asyncio.sleep(0.02)
+            transport.size -= taken
+        stall.drop()
+        await asyncio.sleep(0.3)
+        return transport.cut
+
+    assert asyncio.run(run(900, taken=1)) is False
+    assert asyncio.run(run(900, taken=0)) is True
+    assert asyncio.run(run(0, taken=0)) is True
+    assert asyncio.run(run(900, taken=0, steps=2)) is False

@@ -88,14 +88,16 @@ class HandedOver(asyncio.Protocol):
 
     @property
     def ready(self) -> bool:
-        return not (self._paused or self._ending)
+        transport = self._transport
+        return transport is not None and not (self._paused or self._ending or transport.is_closing())
 
     def write(self, data: bytes) -> None:
+        transport = self._transport
         # uvloop raises for a write after the connection is lost; an empty chunk would end the response.
-        if self._transport is None or self._ending or not data:
+        if transport is None or self._ending or transport.is_closing() or not data:
             return
         self._written += len(data)
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> None:
         if self._transport is None or self._ending:

@@ -73,7 +73,7 @@ class StreamProtocol(BoundedProtocol):
                 logger.warning("Streams stay with uvicorn: it has no %s", ", ".join(missing))
         return StreamProtocol._can_hand_over
 
-    def hand_over(self, first: bytes, handover: Handover, attach: Attach, *, chunked: bool) -> HandedOver:
+    def hand_over(self, first: bytes, handover: Handover, attach: Attach, *, chunked: bool) -> None:
         """Let go of the connection, in one step of the loop, right after the head of the response was written."""
         sink = HandedOver(
             self.transport,
@@ -90,30 +90,22 @@ class StreamProtocol(BoundedProtocol):
         handover.taken = True
         self.connection_lost(_HANDED_OVER)
         sink.take_over(first, attach, paused=paused)
-        return sink
 
 
 class _Offer:
     """One request's outermost `send`: watches for the first body message that takes the offer."""
 
-    __slots__ = ("_cycle", "_held", "_protocol", "_sink", "handover")
+    __slots__ = ("_cycle", "_held", "_protocol", "handover")
 
     def __init__(self, protocol: StreamProtocol, cycle: RequestResponseCycle) -> None:
         self.handover = Handover()
         self._protocol = protocol
         self._cycle = cycle
         self._held: Message | None = None
-        self._sink: HandedOver | None = None
 
     async def run(self, app: App, scope: Scope, receive: Receive) -> None:
-        try:
-            await app(scope, receive, self.send)
-            await self._release()
-        except BaseException:
-            # uvicorn leaves the socket alone by now: a stream whose request failed would be nobody's.
-            if self._sink is not None:
-                self._sink.abort()
-            raise
+        await app(scope, receive, self.send)
+        await self._release()
 
     async def send(self, message: Message) -> None:
         if self._held is None:
@@ -146,7 +138,7 @@ class _Offer:
         cycle.keep_alive = False  # so that uvicorn, which writes the head, says `Connection: close`
         await self._pass({**start, "headers": _without_connection(start)})
         if not (cycle.disconnected or cycle.transport.is_closing()):
-            self._sink = self._protocol.hand_over(first, self.handover, attach, chunked=chunked)
+            self._protocol.hand_over(first, self.handover, attach, chunked=chunked)
 
 
 def _could_stream(scope: Scope) -> bool:

@@ -8,7 +8,11 @@ period late, which none of its uses minds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import logging
+import termios
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -59,9 +63,10 @@ class Wheel:
 
 
 class Stall:
-    """Cuts a transport that takes nothing for some seconds. Made when a pause begins, dropped when it ends.
+    """Cuts a transport whose client takes nothing for some seconds. Made when a pause begins, dropped when it ends.
 
-    A buffer that shrank counts as taken. Under TLS its size may read 0 all along: there the pause alone judges.
+    What counts is what the client acknowledged. Our own buffer would not do: the kernel may hold megabytes below it
+    and takes no more until a third of them is gone, and under TLS its size may read 0 all along.
     """
 
     __slots__ = ("_seconds", "_size", "_transport", "_wheel")
@@ -70,7 +75,7 @@ class Stall:
         self._wheel = wheel
         self._transport = transport
         self._seconds = seconds
-        self._size = transport.get_write_buffer_size()
+        self._size = untaken(transport)
         wheel.watch(self._overdue, seconds)
 
     def drop(self) -> None:
@@ -78,9 +83,19 @@ class Stall:
         self._wheel.forget(self._overdue)
 
     def _overdue(self) -> None:
-        size = self._transport.get_write_buffer_size()
+        size = untaken(self._transport)
         if size < self._size:
             self._size = size
             self._wheel.watch(self._overdue, self._seconds)
         else:
             self._transport.abort()
+
+
+def untaken(transport: asyncio.WriteTransport) -> int:
+    """Bytes on their way that the client has not acknowledged; where the kernel does not say, those in our buffer."""
+    queued = array("i", (0,))
+    socket = transport.get_extra_info("socket")
+    if socket is not None:
+        with contextlib.suppress(OSError, ValueError):  # closed, or a kernel that does not know it for sockets
+            fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + queued[0]
