@@ -7,6 +7,7 @@ client sees is the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
@@ -67,7 +68,7 @@ async def follow(request: Request) -> Response:
     except StoreUnavailable:
         return busy(request, "store_unavailable", random.uniform(2, 6))
     except NoSuchJob:
-        if parts.hub.lost_data_lately():
+        if await _may_come_back(parts.hub):
             return busy(request, "store_recovering", random.uniform(2, 6))
         raise
     if _is_over(record, position):
@@ -118,6 +119,14 @@ def _is_over(record: Record, position: _Position) -> bool:
 
 
 # -- not now
+
+
+async def _may_come_back(hub: Hub) -> bool:
+    """Whether Redis has lost data, and this job's reporter may only not have brought it back yet. Asked at once: the hub's own
+    round would notice some seconds after browsers have given up at a 404."""
+    with contextlib.suppress(StoreUnavailable):
+        await hub.check_marker()
+    return hub.lost_data_lately()
 
 
 def _refusal(hub: Hub, who: Who) -> str | None:
