@@ -203,6 +203,10 @@ def _next_database(url: str) -> str:
     return parts._replace(path=f"/{number}").geturl()
 
 
+#: How pydantic begins to say what it would have taken.
+_PYDANTIC_ALLOWS: Final = "Input should be "
+
+
 def load(**overrides: Any) -> Settings:
     """Settings from the environment; `overrides` win. Raises InvalidSetting for the first value that cannot be used."""
     try:
@@ -211,6 +215,8 @@ def load(**overrides: Any) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else PREFIX.rstrip("_")
         fault, _, allowed = first["msg"].removeprefix("Value error, ").partition("; allowed: ")
+        if fault.startswith(_PYDANTIC_ALLOWS):
+            fault, allowed = "is not usable", fault.removeprefix(_PYDANTIC_ALLOWS).partition(", unable to")[0]
         raise InvalidSetting(name, fault[:1].lower() + fault[1:], allowed) from None
     _ = settings.effective_broker_url
     return settings

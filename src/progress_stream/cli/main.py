@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
 
 from ..errors import InvalidInput, ProgressStreamError
 from . import dev, serve, submit, token, version, watch
-from .terminal import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, fail
+from .terminal import FAILED, INTERRUPTED, USAGE, fail
 
 app = typer.Typer(
     name="progress-stream",
@@ -34,10 +33,6 @@ def main() -> None:
         fail(str(error), FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # What reads our output has gone (`| head`); at its own exit Python would try to flush once more and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import Any, Final, NoReturn
@@ -46,3 +47,10 @@ def fail(text: str, code: int) -> NoReturn:
     """Ends the command with one line."""
     note(text)
     raise SystemExit(code)
+
+
+def pipe_closed() -> NoReturn:
+    """Ends the command because whoever read its output has gone (`| head`)."""
+    # At its exit Python would try to write the rest once more, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(PIPE_CLOSED)

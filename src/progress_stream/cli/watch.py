@@ -11,7 +11,7 @@ import typer
 
 from ..errors import AccessError, InvalidInput, NoSuchJob, ProgressStreamError
 from .options import DEFAULT_URL, Token, Url
-from .terminal import CANCELLED, FAILED, NOT_ALLOWED, SUCCEEDED, USAGE, fail, note
+from .terminal import CANCELLED, FAILED, NOT_ALLOWED, SUCCEEDED, USAGE, fail, note, pipe_closed
 
 CODES: Final = {"succeeded": SUCCEEDED, "failed": FAILED, "cancelled": CANCELLED}
 #: Waits shorter than this are not worth a line to a person.
@@ -53,6 +53,8 @@ def watch(
         try:
             for event in follower:
                 shown.show(event)
+        except BrokenPipeError:
+            pipe_closed()
         except (NoSuchJob, AccessError) as error:
             fail(str(error), NOT_ALLOWED)
         except ProgressStreamError as error:
