@@ -36,10 +36,10 @@ def client(site: Site) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def queued(broker_url: str) -> Iterator[Any]:
+def queued(settings: Settings, broker_url: str) -> Iterator[Any]:
     """The messages that the broker has got."""
     with redis.Redis.from_url(broker_url) as broker:
-        yield lambda: [json.loads(text) for text in broker.hvals("dramatiq:default.msgs")]
+        yield lambda: [json.loads(text) for text in broker.hvals(f"{settings.broker_namespace}:default.msgs")]
 
 
 def post(client: httpx.Client, body: Any, **headers: str) -> httpx.Response:
