@@ -35,8 +35,13 @@ log = logging.getLogger(__name__)
 #: The longest that a flood's frames are gathered before they leave as one write: 1,000 watchers of one channel cost 6.2 s of CPU
 #: a million deliveries with a write each, 0.26 s gathered (one core).
 GATHER_SECONDS: Final = 0.02
-#: Entries of one history read.
+#: Entries of the first history read of a job, and of any.
+FIRST_PAGE: Final = 200
 PAGE: Final = 1_000
+#: Bytes that a history read aims at: each slow watcher has as much as one waiting for it.
+PAGE_BYTES: Final = 512 * 1024
+#: A read is inclusive, so that one entry alone would show nothing new.
+_SMALLEST_PAGE: Final = 8
 #: Between two checks of a topic's tail: the last message of all has no successor that would betray its loss.
 TAIL_SECONDS: Final = 20.0
 #: Between two probes of the live path.
@@ -129,6 +134,7 @@ class LiveTopic:
         "flush",
         "flushed_at",
         "log",
+        "page",
         "reads",
         "retries",
         "vanished_at",
@@ -146,6 +152,13 @@ class LiveTopic:
         self.check_at = 0.0
         self.vanished_at = 0.0
         self.retries = 0
+        self.page = FIRST_PAGE
+
+    def fit_page(self, entries: list[tuple[EventId, bytes, bytes]]) -> None:
+        """Make the next read as large as this one's events allow."""
+        size = sum(len(data) for _, _, data in entries)
+        fitting = len(entries) * PAGE_BYTES // size if size else PAGE
+        self.page = max(_SMALLEST_PAGE, min(fitting, 2 * self.page, PAGE))
 
 
 class Hub:
@@ -487,7 +500,10 @@ class Hub:
 
     async def _look(self, topic: LiveTopic, place: EventId | None) -> Look:
         async with self._reads:
-            look = await self.store.look(self.store.commands.look(topic.log.job, place or BEGINNING, PAGE))
+            look = await self.store.look(
+                self.store.commands.look(topic.log.job, place or BEGINNING, topic.page)
+            )
+        topic.fit_page(look.entries)
         self._note_server(look.replid)
         return look
 
