@@ -51,9 +51,11 @@ class Announced:
 
     @classmethod
     def parse(cls, text: bytes) -> Announced:
-        """Raises ValueError for what is no announcement."""
+        """Raises ValueError for what is no announcement of an actor that may be started from outside."""
         known = json.loads(text)
         try:
+            if known["schema"] is None:
+                raise ValueError("not to be started from outside")
             return cls(known["name"], known["queue"], known.get("title"), known["schema"])
         except (TypeError, KeyError) as error:
             raise ValueError("not an announcement") from error

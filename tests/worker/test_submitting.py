@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dramatiq
 import pytest
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.stub import StubBroker
 
-from progress_stream import Upload
+from progress_stream import ProgressMiddleware, Upload
 from progress_stream.errors import BrokerRefused, IdempotencyConflict, InvalidInput, UnknownActor
 from progress_stream.reporting.announcing import announcements
 from progress_stream.settings import Settings
@@ -205,3 +207,16 @@ def test_a_reference_that_is_no_file_fails_the_job_before_it_begins(
 
     assert "failed" == state["state"]
     assert "file" in state["error"]["message"]
+
+
+def test_an_actor_that_only_reports_is_announced_and_cannot_be_started_from_outside() -> None:
+    """Its queued jobs are known to be served; without `submit=` HTTP cannot start it."""
+
+    @dramatiq.actor(broker=StubBroker(middleware=[ProgressMiddleware()]), progress=True)
+    def quiet() -> None:
+        """Reports, and is sent by its own application."""
+
+    (announced,) = announcements({"quiet": quiet}, None).values()
+
+    with pytest.raises(ValueError, match="outside"):
+        Announced.parse(announced)

@@ -28,7 +28,7 @@ def describe(actor: dramatiq.Actor[Any, Any]) -> bytes:
         "name": actor.actor_name,
         "queue": actor.queue_name,
         "title": actor.options.get("title"),
-        "schema": schema_of(actor),
+        "schema": schema_of(actor) if actor.options.get("submit") else None,
     }
     return json.dumps(known, separators=(",", ":")).encode()
 
@@ -115,10 +115,15 @@ def _is_json(value: Any) -> bool:
 def announcements(
     actors: Mapping[str, dramatiq.Actor[Any, Any]], queues: frozenset[str] | None
 ) -> dict[str, bytes]:
-    """Of those that may be started from outside and whose queue is consumed here (None: all are)."""
+    """Of those that report and whose queue is consumed here (None: all are).
+
+    One that may not be started from outside has no schema: it is announced so that its queued jobs are known to be served.
+    """
     described = {}
     for name, actor in list(actors.items()):
-        if not actor.options.get("submit") or (queues is not None and actor.queue_name not in queues):
+        if not (actor.options.get("submit") or actor.options.get("progress")):
+            continue
+        if queues is not None and actor.queue_name not in queues:
             continue
         try:
             described[name] = describe(actor)
