@@ -48,6 +48,7 @@ class Announced:
     queue: str
     title: str | None
     schema: Mapping[str, Any]
+    broker: str | None = None  #: what begins its broker's keys, where that is a Redis
 
     @classmethod
     def parse(cls, text: bytes) -> Announced:
@@ -56,7 +57,9 @@ class Announced:
         try:
             if known["schema"] is None:
                 raise ValueError("not to be started from outside")
-            return cls(known["name"], known["queue"], known.get("title"), known["schema"])
+            return cls(
+                known["name"], known["queue"], known.get("title"), known["schema"], known.get("broker")
+            )
         except (TypeError, KeyError) as error:
             raise ValueError("not an announcement") from error
 
@@ -150,7 +153,10 @@ class Submitter:
     def __init__(self, settings: Settings, store: SyncStore, broker: dramatiq.Broker | None = None) -> None:
         self._settings = settings
         self._store = store
-        self._broker = broker if broker is not None else redis_broker(settings)
+        self._given = broker
+        self._made: dict[str, RedisBroker] = {}
+        if broker is None:
+            self._broker_of(None)
 
     def actors(self) -> list[Announced]:
         """All that a worker announces now, by name. Raises StoreUnavailable."""
@@ -182,13 +188,24 @@ class Submitter:
                 raise IdempotencyConflict("this Idempotency-Key was used for other content")
             if found.confirmed or found.status != "queued":
                 return Submitted(header.id, created=False)
-        self._enqueue(header, kwargs)
+        self._enqueue(self._broker_of(actor.broker), header, kwargs)
         self._confirm(header, fingerprint)
         return Submitted(header.id, created=found.id is not None)
 
     def close(self) -> None:
         """Ends the broker's connections."""
-        self._broker.close()
+        for broker in (self._given, *self._made.values()):
+            if broker is not None:
+                broker.close()
+
+    def _broker_of(self, namespace: str | None) -> dramatiq.Broker:
+        """Where a worker looks for its messages is for the worker to say: an application's own broker need not be set up as ours."""
+        if self._given is not None:
+            return self._given
+        name = namespace or self._settings.broker_namespace
+        if name not in self._made:
+            self._made[name] = redis_broker(self._settings, name)
+        return self._made[name]
 
     def _header(self, actor: Announced, submission: Submission) -> Header:
         return Header(
@@ -212,7 +229,7 @@ class Submitter:
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
         return self._store.send(commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint))
 
-    def _enqueue(self, header: Header, kwargs: dict[str, Any]) -> None:
+    def _enqueue(self, broker: dramatiq.Broker, header: Header, kwargs: dict[str, Any]) -> None:
         message: dramatiq.Message[Any] = dramatiq.Message(
             queue_name=header.queue or "default",
             actor_name=header.actor,
@@ -223,7 +240,7 @@ class Submitter:
             message_timestamp=header.created_at,
         )
         try:
-            self._broker.enqueue(message)
+            broker.enqueue(message)
         except Exception as error:
             self._take_back(header.id)
             raise BrokerRefused("the broker does not take the message; try again later") from error
@@ -246,7 +263,7 @@ class Submitter:
             return
 
 
-def redis_broker(settings: Settings) -> RedisBroker:
+def redis_broker(settings: Settings, namespace: str) -> RedisBroker:
     """A broker that only sends: its own client, for Dramatiq's has no retries; and no middleware, for jobs are made here."""
     url = settings.effective_broker_url
     if url is None:
@@ -254,7 +271,7 @@ def redis_broker(settings: Settings) -> RedisBroker:
             "PROGRESS_STREAM_BROKER_URL", "is not set", "the URL of the Redis that Dramatiq uses"
         )
     client = sync_client(url, setting="BROKER_URL", timeout_seconds=BROKER_SECONDS, retries=1)
-    return RedisBroker(client=client, namespace=settings.broker_namespace, middleware=[])  # type: ignore[no-untyped-call]
+    return RedisBroker(client=client, namespace=namespace, middleware=[])  # type: ignore[no-untyped-call]
 
 
 def _parsed(text: bytes) -> Announced | None:

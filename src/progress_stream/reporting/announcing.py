@@ -28,6 +28,7 @@ def describe(actor: dramatiq.Actor[Any, Any]) -> bytes:
         "name": actor.actor_name,
         "queue": actor.queue_name,
         "title": actor.options.get("title"),
+        "broker": getattr(actor.broker, "namespace", None),
         "schema": schema_of(actor) if actor.options.get("submit") else None,
     }
     return json.dumps(known, separators=(",", ":")).encode()
