@@ -22,31 +22,34 @@ from .. import events
 from ..auth.keys import KeysUnavailable
 from ..auth.who import Who
 from ..errors import NoSuchJob, StoreUnavailable, TokenExpired
-from ..events import BEGINNING, EventId
+from ..events import EventId
 from ..frames import sse
 from ..jobs import Record
 from ..streaming import pages
+from ..streaming.formats import Format
 from ..streaming.hub import Hub, Start, Watcher, expired
 from ..streaming.sink import EXTENSION, Handover
-from . import access, lookup
+from . import access, lookup, poll
 from .parts import parts_of
+from .position import Form, Position, form_of, position_of, wait_of, wants_snapshot
 from .problems import problem
 
-EVENT_STREAM: Final = "text/event-stream"
 #: How many times wider the reconnect window may grow: one more for each so many streams of this process.
 _STREAMS_PER_WINDOW: Final = 1_000
 
 HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
-    "Content-Type": EVENT_STREAM,
+    "Content-Type": sse.MEDIA_TYPE,
 }
 
 
 async def follow(request: Request) -> Response:
     """Raises what the problem table answers; to EventSource only where asking again is of no use."""
     parts = parts_of(request)
+    form = form_of(request)
     patient = _accepts_stream(request)
+    seconds = wait_of(request) if form == "poll" else 0.0
     try:
         who = await access.caller(request, "jobs:read", url_token=True)
     except TokenExpired as error:
@@ -58,63 +61,51 @@ async def follow(request: Request) -> Response:
     if patient and who.has_expired(time.time()):
         return _plain_stream(expired())
     job = lookup.job_id(request)
-    position = _position(request)
+    position = position_of(request)
     if parts.hub.over.holds(who.subject, job, position.asked):
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     if parts.hub.draining:
         return busy(request, "draining", random.uniform(0.5, 2))
     try:
-        record = await lookup.record_for(request, who, job)
+        return await _begin(request, form, who, job, position, seconds)
     except StoreUnavailable:
         return busy(request, "store_unavailable", random.uniform(2, 6))
     except NoSuchJob:
         if await _may_come_back(parts.hub):
             return busy(request, "store_recovering", random.uniform(2, 6))
         raise
+
+
+async def _begin(
+    request: Request, form: Form, who: Who, job: str, position: Position, seconds: float
+) -> Response:
+    parts = parts_of(request)
+    record = await lookup.record_for(request, who, job)
     if _is_over(record, position):
         parts.hub.over.add(who.subject, job, position.asked)
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
-    if (refusal := _refusal(parts.hub, who)) is not None:
-        return busy(request, refusal, random.uniform(5, 30))
-    return _stream(request, who, job, position, record)
+    if (refusal := _not_now(request, who)) is not None:
+        return refusal
+    if form != "poll":
+        return _stream(request, form, who, job, position, record)
+    snapshot = wants_snapshot(request)
+    begin = record.control.last if snapshot else position.begin(record.control.last)
+    return await poll.answer(
+        request,
+        who,
+        job,
+        begin,
+        0 if snapshot or record.terminal else seconds,
+        lambda: _not_now(request, who),
+    )
 
 
 def _accepts_stream(request: Request) -> bool:
-    return EVENT_STREAM in request.headers.get("accept", "")
+    """As EventSource does, which gives up for good on any status but 200. Who asks to wait is not it."""
+    return form_of(request) != "poll" and sse.MEDIA_TYPE in request.headers.get("accept", "")
 
 
-# -- position
-
-
-class _Position:
-    """What a request asks for: `id` None when it is malformed or `$`."""
-
-    __slots__ = ("asked", "id", "live", "malformed")
-
-    def __init__(self, text: str) -> None:
-        self.asked = text
-        self.live = text == "$"
-        self.malformed = False
-        self.id: EventId | None = None
-        if not text:
-            self.id = BEGINNING
-        elif not self.live:
-            try:
-                self.id = EventId.parse(text)
-            except ValueError:
-                self.malformed = True
-
-
-def _position(request: Request) -> _Position:
-    """The header wins over the URL: a browser sends the same URL again with every reconnect."""
-    header = request.headers.get("last-event-id")
-    if header:
-        return _Position(header)
-    query = request.query_params
-    return _Position(query.get("last_event_id") or query.get("lastEventId") or "")
-
-
-def _is_over(record: Record, position: _Position) -> bool:
+def _is_over(record: Record, position: Position) -> bool:
     return record.terminal and position.id is not None and position.id == record.control.last
 
 
@@ -129,6 +120,12 @@ async def _may_come_back(hub: Hub) -> bool:
     return hub.lost_data_lately()
 
 
+def _not_now(request: Request, who: Who) -> Response | None:
+    """The answer where one more stream would be too many."""
+    refusal = _refusal(parts_of(request).hub, who)
+    return None if refusal is None else busy(request, refusal, random.uniform(5, 30))
+
+
 def _refusal(hub: Hub, who: Who) -> str | None:
     if hub.count >= hub.settings.max_streams:
         return "too_many_streams"
@@ -138,7 +135,7 @@ def _refusal(hub: Hub, who: Who) -> str | None:
 
 
 def busy(request: Request, reason: str, seconds: float) -> Response:
-    """Come back later: an event for EventSource, which gives up for good on any status but 200; a problem for all others."""
+    """Come back later: an event for EventSource, a problem for all others."""
     if _accepts_stream(request):
         body = b'{"reason":"%b","retry_after":%.1f}' % (reason.encode(), seconds)
         return _plain_stream(sse.encode(retry=round(seconds * 1000), event="busy", data=body))
@@ -154,14 +151,14 @@ def _plain_stream(body: bytes) -> Response:
 # -- the stream
 
 
-def _stream(request: Request, who: Who, job: str, position: _Position, record: Record) -> Response:
+def _stream(
+    request: Request, format: Format, who: Who, job: str, position: Position, record: Record
+) -> Response:
     hub = parts_of(request).hub
-    wants_snapshot = request.query_params.get("replay") == "snapshot" and not request.headers.get(
-        "last-event-id"
-    )
-    first, begin = _first(hub, position, record, snapshot=wants_snapshot)
+    first, begin = _first(hub, format, position, record, snapshot=wants_snapshot(request))
     start = Start(
         begin,
+        format=format,
         owner=who.subject,
         ends_at=hub.now() + hub.settings.stream_seconds * random.uniform(0.8, 1)
         if _accepts_stream(request)
@@ -172,16 +169,18 @@ def _stream(request: Request, who: Who, job: str, position: _Position, record: R
     return FollowResponse(hub, job, first, start, may_hand_over=not record.terminal)
 
 
-def _first(hub: Hub, position: _Position, record: Record, *, snapshot: bool) -> tuple[bytes, EventId | None]:
+def _first(
+    hub: Hub, format: Format, position: Position, record: Record, *, snapshot: bool
+) -> tuple[bytes, EventId | None]:
     """The first bytes, and where the watcher begins (None: malformed)."""
     last = record.control.last
-    begin = last if snapshot or position.live else position.id
+    begin = last if snapshot else position.begin(last)
     shown = str(begin) if begin is not None else position.asked[:128]
     named = None if snapshot or begin is None else str(begin)
     data = {"position": shown, "resumed": bool(position.asked)}
-    first = sse.encode(retry=_retry(hub), id=named, event="position", data=_encode(data))
+    first = format.added("position", _encode(data), id=named, retry=_retry(hub))
     if snapshot:
-        first += pages.snapshot(record, id=last, reason=None)
+        first += pages.snapshot(format, record, id=last, reason=None)
     return first, begin
 
 
@@ -251,7 +250,7 @@ class SendSink:
 
 
 class FollowResponse(EventSourceResponse):
-    """An event stream: headers, HEAD and shutdown are sse-starlette's; how the bytes travel is ours."""
+    """A stream: headers, HEAD and shutdown are sse-starlette's; how the bytes travel is ours."""
 
     def __init__(self, hub: Hub, job: str, first: bytes, start: Start, *, may_hand_over: bool) -> None:
         super().__init__(
@@ -277,7 +276,7 @@ class FollowResponse(EventSourceResponse):
         # A stream is the last answer on its connection: a proxy must not wait to use it again.
         ours = (b"connection", b"content-length", b"content-type")
         kept = [(name, value) for name, value in self.raw_headers if name not in ours]
-        return [*kept, (b"content-type", EVENT_STREAM.encode()), (b"connection", b"close")]
+        return [*kept, (b"content-type", self._start.format.media_type.encode()), (b"connection", b"close")]
 
     async def _hand_over(self, scope: Scope, send: Send) -> bool:
         """Send the first bytes with the offer. True when the server has taken the connection; else they went the ordinary way."""
@@ -292,7 +291,7 @@ class FollowResponse(EventSourceResponse):
         sink = SendSink()
         self._hub.watch_for_exit(self._listen_for_exit_signal)
         sink.watcher = watcher = self._hub.follow(self._job, sink, self._start)
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(poll.disconnected(receive))
         gone.add_done_callback(lambda _: sink.lose())
         try:
             async for data in sink.pieces():
@@ -304,11 +303,6 @@ class FollowResponse(EventSourceResponse):
         finally:
             watcher.on_lost()
             gone.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..errors import InvalidInput
 
+MEDIA_TYPE: Final = "text/event-stream"
 #: A line longer than this from a server is not an event of ours; the parser stops rather than buffer it.
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 #: A `retry` of more digits is centuries: ignored, as what is no number is (Python refuses to read 4,301 digits).
@@ -44,6 +45,12 @@ def encode(
 def stored(id: bytes, type: bytes, data: bytes) -> bytes:
     """The frame of an entry read from Redis, of which the writer has checked type and data; the hot path of the hub."""
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (id, type, data)
+
+
+def parts_of_stored(frame: bytes) -> tuple[bytes, bytes, bytes]:
+    """The id, type and data that `stored` made this frame of."""
+    id, event, data, _ = frame.split(b"\n", 3)
+    return id[4:], event[7:], data[6:]
 
 
 def is_frameable(type: bytes, data: bytes) -> bool:

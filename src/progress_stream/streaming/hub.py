@@ -18,13 +18,13 @@ from typing import Any, Final
 
 from ..errors import NoSuchJob, StoreError
 from ..events import BEGINNING, EventId
-from ..frames import sse
 from ..jobs import Record
 from ..settings import Settings
 from ..store.aio import AsyncStore
 from ..store.commands import Look, entry_of
 from ..store.wakeups import Wakeups
 from . import pages
+from .formats import SSE, Format
 from .over import Over
 from .resume import Page, resume
 from .sink import Sink
@@ -60,9 +60,8 @@ class Watcher:
     """One client that follows a job: the hub's side of a sink (`streaming.sink.Stream`)."""
 
     __slots__ = (
-        "bytes", "catching", "ends_at", "epoch", "expires_at", "gone", "hub", "live", "malformed", "n", "on_end", "opened_at",
-        "owner",
-        "replay_n", "sink", "slot", "topic",
+        "bytes", "catching", "ends_at", "epoch", "expires_at", "format", "gone", "hub", "live", "malformed", "n",
+        "on_end", "opened_at", "owner", "replay_n", "sink", "slot", "topic",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, topic: LiveTopic, sink: Sink, start: Start) -> None:
@@ -73,6 +72,7 @@ class Watcher:
         self.epoch, self.n = start.position or BEGINNING
         self.replay_n = -1  # What was there at the first look was asked for: it is never folded.
         self.owner = start.owner
+        self.format = start.format
         self.ends_at = start.ends_at
         self.expires_at = start.expires_at
         self.on_end = start.on_end
@@ -106,18 +106,20 @@ class Watcher:
 class Start:
     """With what a watcher begins. `position` None: malformed. `ends_at` in the hub's clock, `expires_at` in Unix time."""
 
-    __slots__ = ("ends_at", "expires_at", "on_end", "owner", "position")
+    __slots__ = ("ends_at", "expires_at", "format", "on_end", "owner", "position")
 
     def __init__(
         self,
         position: EventId | None,
         *,
+        format: Format = SSE,
         owner: str | None = None,
         ends_at: float | None = None,
         expires_at: float | None = None,
         on_end: Callable[[float, int], None] | None = None,
     ) -> None:
         self.position = position
+        self.format = format
         self.owner = owner
         self.ends_at = ends_at
         self.expires_at = expires_at
@@ -340,9 +342,8 @@ class Hub:
     def send_away(self, watcher: Watcher) -> None:
         """This server goes away: say so, and when to come back (soon, each at another moment)."""
         retry = random.randint(500, 2_000)
-        self.end(
-            watcher, sse.encode(retry=retry, event="draining", data=b'{"retry_after":%.1f}' % (retry / 1000))
-        )
+        data = b'{"retry_after":%.1f}' % (retry / 1000)
+        self.end(watcher, watcher.format.added("draining", data, retry=retry))
 
     # -- what is heard
 
@@ -400,7 +401,7 @@ class Hub:
         last = log_.last
         if last is None:
             return
-        pieces: dict[int, bytes] = {}
+        pieces: dict[tuple[Any, int], bytes] = {}
         for watcher in list(topic.watchers):
             if not watcher.live or not watcher.sink.ready:
                 continue
@@ -409,9 +410,11 @@ class Hub:
                 self._catch_up(watcher)
                 continue
             if watcher.n < last.n:
-                piece = pieces.get(watcher.n)
+                # Forms whose bytes are the frames themselves share them.
+                key = watcher.format.from_frame, watcher.n
+                piece = pieces.get(key)
                 if piece is None:
-                    piece = pieces[watcher.n] = log_.after(watcher.n)
+                    piece = pieces[key] = log_.after(watcher.n, watcher.format)
                 watcher.write(piece, last)
             self._end_if_over(watcher)
 
@@ -434,7 +437,7 @@ class Hub:
         if not watcher.live:
             self._catch_up(watcher)
         elif last is not None and watcher.n < last.n:
-            watcher.write(log_.after(watcher.n), last)
+            watcher.write(log_.after(watcher.n, watcher.format), last)
             self._end_if_over(watcher)
         else:
             self._end_if_over(watcher)
@@ -535,10 +538,10 @@ class Hub:
         return self._go_live(watcher)
 
     def _write_page(self, watcher: Watcher, page: Page, record: Record) -> None:
-        data = b"" if page.gap is None else pages.gap_frame(page.gap, record)
+        data = b"" if page.gap is None else pages.gap_frame(watcher.format, page.gap, record)
         behind = record.control.n - watcher.n
         fold = 0 <= watcher.replay_n <= watcher.n and behind > pages.FOLD_BEYOND
-        data += pages.frames(page.entries, fold=fold)
+        data += pages.frames(watcher.format, page.entries, fold=fold)
         watcher.malformed = False
         if data:
             watcher.write(data, page.position)
@@ -558,7 +561,7 @@ class Hub:
         if not log_.reaches(watcher.place):
             return False
         watcher.live = True
-        watcher.write(log_.after(watcher.n), last)
+        watcher.write(log_.after(watcher.n, watcher.format), last)
         self._end_if_over(watcher)
         return True
 
@@ -668,23 +671,19 @@ class Hub:
         if watcher.gone:
             return
         if watcher.expires_at is not None and watcher.expires_at <= _unix_time() + 0.5:
-            self.end(watcher, expired())
+            self.end(watcher, expired(watcher.format))
         elif watcher.ends_at is not None and watcher.ends_at <= self.now() + 0.5:
             self.end(watcher)
         else:
             if watcher.sink.ready:
-                watcher.write(HEARTBEAT)
+                watcher.write(watcher.format.heartbeat())
             self._schedule(watcher)
 
 
-HEARTBEAT: Final = sse.comment()
-
-
-def expired() -> bytes:
+def expired(format: Format = SSE) -> bytes:
     """The words to a watcher whose token has run out: asking again soon would not help."""
-    return sse.encode(
-        retry=random.randint(30_000, 90_000), event="expired", data=b'{"reason":"token_expired"}'
-    )
+    retry = random.randint(30_000, 90_000)
+    return format.added("expired", b'{"reason":"token_expired"}', retry=retry)
 
 
 def _unix_time() -> float:

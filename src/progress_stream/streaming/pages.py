@@ -8,13 +8,14 @@ from .. import events, jobs
 from ..events import EventId
 from ..frames import sse
 from ..jobs import Record
+from .formats import Format
 from .resume import Entry, Gap
 
 #: A live connection that is further behind gets consecutive `progress` events folded into the latest.
 FOLD_BEYOND: Final = 1_000
 
 
-def snapshot(record: Record, *, id: EventId | None, reason: str | None) -> bytes:
+def snapshot(format: Format, record: Record, *, id: EventId | None, reason: str | None) -> bytes:
     """The whole state as one frame; `reason` tells why history is missing, None where it was only not asked for."""
     body: dict[str, Any] = {
         "gap": reason is not None,
@@ -22,41 +23,41 @@ def snapshot(record: Record, *, id: EventId | None, reason: str | None) -> bytes
         "through": str(record.control.last),
         "state": jobs.view(record),
     }
-    return sse.encode(id=None if id is None else str(id), event="snapshot", data=events.encode(body))
+    return format.added("snapshot", events.encode(body), id=None if id is None else str(id))
 
 
-def gap_frame(gap: Gap, record: Record) -> bytes:
-    return snapshot(record, id=gap.id, reason=gap.reason)
+def gap_frame(format: Format, gap: Gap, record: Record) -> bytes:
+    return snapshot(format, record, id=gap.id, reason=gap.reason)
 
 
-def frames(entries: list[Entry], *, fold: bool) -> bytes:
+def frames(format: Format, entries: list[Entry], *, fold: bool) -> bytes:
     """These entries as frames; with `fold`, runs of `progress` are one frame each that says how many it stands for."""
     if fold:
-        return b"".join(_folded(entries))
-    return b"".join(_frame(entry) for entry in entries)
+        entries = _folded(entries)
+    return b"".join(_frame(format, entry) for entry in entries)
 
 
-def _frame(entry: Entry) -> bytes:
+def _frame(format: Format, entry: Entry) -> bytes:
     id, type, data = entry
-    return sse.stored(str(id).encode(), type, data) if sse.is_frameable(type, data) else b""
+    return format.stored(str(id).encode(), type, data) if sse.is_frameable(type, data) else b""
 
 
-def _folded(entries: list[Entry]) -> list[bytes]:
-    pieces: list[bytes] = []
+def _folded(entries: list[Entry]) -> list[Entry]:
+    kept: list[Entry] = []
     run = 0
     for index, entry in enumerate(entries):
         run = run + 1 if entry[1] == b"progress" else 0
         if run and index + 1 < len(entries) and entries[index + 1][1] == b"progress":
             continue
-        pieces.append(_with_count(entry, run) if run > 1 else _frame(entry))
+        kept.append(_with_count(entry, run) if run > 1 else entry)
         run = 0
-    return pieces
+    return kept
 
 
-def _with_count(entry: Entry, count: int) -> bytes:
+def _with_count(entry: Entry, count: int) -> Entry:
     id, type, data = entry
     try:
         body = events.decode(data)
     except ValueError:
-        return _frame(entry)
-    return _frame((id, type, events.encode({**body, "folded": count})))
+        return entry
+    return id, type, events.encode({**body, "folded": count})

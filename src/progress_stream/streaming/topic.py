@@ -9,6 +9,7 @@ from typing import Final
 
 from ..events import TERMINAL, EventId
 from ..frames import sse
+from .formats import SSE, Format
 
 #: Frames kept for watchers that are a little behind; the contract folds beyond 1,000.
 MAX_FRAMES: Final = 1_024
@@ -23,9 +24,9 @@ def is_terminal(type: bytes) -> bool:
 
 
 class Topic:
-    """Frames of consecutive events of one epoch: `frames[i]` is the event `first_n + i`."""
+    """Frames of consecutive events of one epoch: `frames[i]` is the event `first_n + i`. Other forms are made when asked for."""
 
-    __slots__ = ("_bytes", "ended_n", "epoch", "first_n", "frames", "job")
+    __slots__ = ("_bytes", "_others", "ended_n", "epoch", "first_n", "frames", "job")
 
     def __init__(self, job: str) -> None:
         self.job = job
@@ -34,6 +35,7 @@ class Topic:
         self.frames: list[bytes] = []
         self.ended_n = 0  #: n of the terminal event once it was heard
         self._bytes = 0
+        self._others: dict[Format, list[bytes]] = {}
 
     @property
     def last(self) -> EventId | None:
@@ -67,6 +69,7 @@ class Topic:
     def forget(self) -> None:
         """Throw away what is kept: what comes next begins the log anew."""
         self.frames = []
+        self._others = {}
         self._bytes = 0
         self.ended_n = 0
 
@@ -75,13 +78,21 @@ class Topic:
         while len(self.frames) > 1 and (len(self.frames) > MAX_FRAMES or self._bytes > MAX_BYTES):
             drop = max(len(self.frames) // 2, 1)
             self._bytes -= sum(map(len, self.frames[:drop]))
-            del self.frames[:drop]
+            for kept in (self.frames, *self._others.values()):
+                del kept[:drop]
             self.first_n += drop
 
     def reaches(self, place: EventId) -> bool:
         """True when everything after `place` that was heard is kept: nothing lies between it and the log's first frame."""
         return bool(self.frames) and place.epoch == self.epoch and place.n >= self.first_n - 1
 
-    def after(self, n: int) -> bytes:
-        """The frames after event `n` as one piece; empty when there are none. Only for a place that `reaches` accepts."""
-        return b"".join(self.frames[max(n + 1 - self.first_n, 0) :])
+    def after(self, n: int, format: Format = SSE) -> bytes:
+        """The events after event `n` as one piece; empty when there are none. Only for a place that `reaches` accepts."""
+        return b"".join(self._as(format)[max(n + 1 - self.first_n, 0) :])
+
+    def _as(self, format: Format) -> list[bytes]:
+        if format.from_frame is None:
+            return self.frames
+        made = self._others.setdefault(format, [])
+        made += map(format.from_frame, self.frames[len(made) :])
+        return made
