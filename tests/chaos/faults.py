@@ -1,0 +1,109 @@
+"""What goes wrong, on purpose and by seed: cut connections, killed processes, killed subscriptions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+import httpx
+import redis
+
+from progress_stream.settings import Settings
+from progress_stream.store.embedded import Guarded
+
+PATIENCE_SECONDS = 30.0
+
+
+class Cuts:
+    """After how many bytes each of one watcher's connections is cut: the head of the answer counts too."""
+
+    #: Bytes. A job of 5,000 small events has about 900,000.
+    LONGEST = 50_000
+    #: Within the head, the first frames, and the first events.
+    SHORT = 1_500
+
+    def __init__(self, seed: int, watcher: int) -> None:
+        self._random = Random(f"{seed}/{watcher}")
+
+    def draw(self) -> int:
+        longest = self.SHORT if self._random.random() < 0.3 else self.LONGEST
+        return self._random.randint(1, longest)
+
+
+class WebProcess:
+    """`progress-stream serve` on a port of its own, which stays over kills. It cannot outlive the tests."""
+
+    def __init__(self, settings: Settings, secret: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._port = _free_port()
+        self._process: Guarded | None = None
+        self._env = {
+            "PROGRESS_STREAM_REDIS_URL": str(settings.redis_url),
+            "PROGRESS_STREAM_BROKER_URL": str(settings.effective_broker_url),
+            "PROGRESS_STREAM_NAMESPACE": settings.namespace,
+            "PROGRESS_STREAM_DATA": str(folder),
+            "PROGRESS_STREAM_JWT_SECRET": secret,
+            "PROGRESS_STREAM_READY_SECONDS": "0",
+            "PROGRESS_STREAM_DRAIN_SECONDS": "0",
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> Self:
+        """Returns once it answers."""
+        command = [
+            sys.executable, "-m", "progress_stream.cli.main", "serve", "--port", str(self._port),
+        ]  # fmt: skip
+        self._process = Guarded(
+            command, folder=self._folder, log=self._folder / "serve.log", env=os.environ | self._env
+        )
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._answers():
+            if not self._process.running or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not start: {self._process.last_words()}")
+            time.sleep(0.02)
+        return self
+
+    def kill9(self) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.stop()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def kill_subscriptions(client: redis.Redis) -> int:
+    """How many connections it cost."""
+    return int(client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
