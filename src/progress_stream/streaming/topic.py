@@ -82,9 +82,9 @@ class Topic:
                 del kept[:drop]
             self.first_n += drop
 
-    def reaches(self, place: EventId) -> bool:
-        """True when everything after `place` that was heard is kept: nothing lies between it and the log's first frame."""
-        return bool(self.frames) and place.epoch == self.epoch and place.n >= self.first_n - 1
+    def reaches(self, epoch: int, n: int) -> bool:
+        """True when everything after that place that was heard is kept: nothing lies between it and the log's first frame."""
+        return epoch == self.epoch and n >= self.first_n - 1 and bool(self.frames)
 
     def after(self, n: int, format: Format = SSE) -> bytes:
         """The events after event `n` as one piece; empty when there are none. Only for a place that `reaches` accepts."""
