@@ -74,7 +74,7 @@ class Failing(Recorded):
 
 
 class Application:
-    """`/finite`, `/open`, `/flood`, `/failing`: streams. `/padded`: one behind a head of 8 MiB. The rest: plain."""
+    """`/finite`, `/open`, `/flood`, `/failing`: streams. `/padded`: one behind a head of 8 MiB. `/late`, `/deaf`: busy at first."""
 
     def __init__(self) -> None:
         self.state = State()
@@ -101,6 +101,12 @@ class Application:
         elif scope["path"] == "/raises":
             await self.offer(scope, send, Recorded)
             raise RuntimeError("raised after the hand-over, on purpose")
+        elif scope["path"] == "/late":
+            await asyncio.sleep(1.5)
+            await self.plain(receive, send)
+        elif scope["path"] == "/deaf":
+            await asyncio.sleep(0.5)
+            await self.reply(b"never read", send)
         else:
             await self.plain(receive, send)
 
@@ -152,7 +158,9 @@ class Application:
             message = await receive()
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
-        body = b"plain %d" % size
+        await self.reply(b"plain %d" % size, send)
+
+    async def reply(self, body: bytes, send: Any) -> None:
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

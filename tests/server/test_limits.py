@@ -225,3 +225,32 @@ def test_a_broken_body_gets_one_answer(serve: Serve) -> None:
 
     assert b"HTTP/1.1 400" == answer[:12]
     assert 1 == answer.count(b"HTTP/1.1")
+
+
+def test_an_answer_that_comes_after_a_refusal_falls(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The application is told that nobody waits; what it writes all the same breaks nothing."""
+    serving = serve()
+    client = serving.connect()
+    head = b"POST /deaf HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    client.sendall(head + b"x: y\r\n" * 101)
+    answer = read_all(client)
+    time.sleep(1)
+
+    assert b"HTTP/1.1 431" == answer[:12]
+    assert 1 == answer.count(b"HTTP/1.1")
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_an_application_that_reads_late_is_not_its_clients_fault(serve: Serve) -> None:
+    """While we read nothing, no client can be slow."""
+
+    class Impatient(StreamProtocol):
+        limits = Limits(body_seconds=0.5, body_rate=10**9)
+
+    serving = serve(options={"http": Impatient})
+    client = serving.connect()
+    client.sendall(b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 999_999)
+    time.sleep(1.2)
+    client.sendall(b"x")
+
+    assert read_until(client, b"plain 1000000")

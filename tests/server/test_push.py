@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def test_both_ways_send_the_same_bytes(serve: Serve) -> None:
     for answer in (handed, ordinary):
         answer[1].pop(b"date")
 
-    assert ([True], [None]) == (ours.app.taken, theirs.app.taken)
+    assert ([True], [None]) == (eventually(lambda: ours.app.taken), eventually(lambda: theirs.app.taken))
     assert ordinary == handed
     assert WHOLE == handed[2]
 
@@ -70,7 +72,7 @@ def test_headers_of_every_middleware_are_in(serve: Serve) -> None:
     )
     _, headers, body = split(read_all(serving.ask("/finite", extra="Origin: https://a.example\r\n")))
 
-    assert [True] == serving.app.taken
+    assert [True] == eventually(lambda: serving.app.taken)
     assert b"https://a.example" == headers[b"access-control-allow-origin"]
     assert b"7" == headers[b"x-request-id"]
     assert WHOLE == body
@@ -85,7 +87,7 @@ def test_a_middleware_that_rebuilds_messages_keeps_the_ordinary_way(serve: Serve
     serving = serve(wrap=lambda app: BaseHTTPMiddleware(app, dispatch=passing))
     _, _, body = split(read_all(serving.ask("/finite", extra="Connection: close\r\n")))
 
-    assert [False] == serving.app.taken
+    assert [False] == eventually(lambda: serving.app.taken)
     assert WHOLE == body
 
 
@@ -104,7 +106,7 @@ def test_a_middleware_that_changes_bytes_keeps_the_ordinary_way(serve: Serve) ->
     serving = serve(wrap=shouting)
     _, _, body = split(read_all(serving.ask("/finite", extra="Connection: close\r\n")))
 
-    assert [False] == serving.app.taken
+    assert [False] == eventually(lambda: serving.app.taken)
     assert WHOLE.upper() == body
 
 
@@ -114,7 +116,7 @@ def test_a_body_that_others_frame_keeps_the_ordinary_way(serve: Serve, header: t
     serving = serve(wrap=lambda app: with_headers(app, header))
     _, _, body = split(read_all(serving.ask("/finite", extra="Connection: close\r\n")))
 
-    assert [False] == serving.app.taken
+    assert [False] == eventually(lambda: serving.app.taken)
     assert WHOLE == body
 
 
@@ -128,7 +130,7 @@ def test_a_request_with_a_body_is_offered_nothing(serve: Serve, request_body: st
     client.sendall(f"GET /finite HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{request_body}".encode())
     _, _, body = split(read_all(client))
 
-    assert [None] == serving.app.taken
+    assert [None] == eventually(lambda: serving.app.taken)
     assert WHOLE == body
 
 
@@ -139,7 +141,7 @@ def test_other_methods_are_offered_nothing(serve: Serve) -> None:
     client.sendall(b"HEAD /finite HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     answer = read_all(client)
 
-    assert [None] == serving.app.taken
+    assert [None] == eventually(lambda: serving.app.taken)
     assert answer.endswith(b"\r\n\r\n")
 
 
@@ -148,7 +150,7 @@ def test_http_1_0_gets_no_chunks(serve: Serve) -> None:
     serving = serve()
     _, headers, body = split(read_all(serving.ask("/finite", version="1.0")))
 
-    assert [True] == serving.app.taken
+    assert [True] == eventually(lambda: serving.app.taken)
     assert b"transfer-encoding" not in headers
     assert WHOLE == body
 
@@ -210,8 +212,27 @@ def test_a_client_that_leaves_is_told_once(serve: Serve) -> None:
 
     assert ["lost"] == stream.calls
     assert not stream.sink.ready
-    assert [len(FIRST)] == [size for _, size in serving.app.ended]
+    assert [len(FIRST)] == [size for _, size in eventually(lambda: serving.app.ended)]
     assert not serving.server.server_state.connections
+
+
+def test_a_reset_connection_is_not_ready(serve: Serve) -> None:
+    """Who writes as long as it may stops at once, before the loop comes to say that the client is gone."""
+    serving = serve()
+    client = serving.ask("/open")
+    read_until(client, FIRST_CHUNK)
+    sink = eventually(lambda: serving.app.streams)[0].sink
+
+    def write_on() -> int:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        for count in range(1_000):
+            if not sink.ready:
+                return count
+            sink.write(b"x" * 1_000)
+        return 1_000
+
+    assert serving.call(write_on) < 1_000
 
 
 def test_an_end_by_the_stream_is_told_as_the_last_thing(serve: Serve) -> None:
@@ -222,7 +243,7 @@ def test_an_end_by_the_stream_is_told_as_the_last_thing(serve: Serve) -> None:
     eventually(lambda: stream.calls)
 
     assert ["lost"] == stream.calls
-    assert [len(WHOLE)] == [size for _, size in serving.app.ended]
+    assert [len(WHOLE)] == [size for _, size in eventually(lambda: serving.app.ended)]
 
 
 def test_a_client_that_talks_too_much_is_cut(serve: Serve) -> None:
@@ -363,7 +384,7 @@ def test_the_hand_over_works_under_tls(serve: Serve, certificate: tuple[Path, Pa
     client.sendall(b"GET /finite HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert WHOLE == split(read_all(client))[2]
-    assert [True] == serving.app.taken
+    assert [True] == eventually(lambda: serving.app.taken)
 
     stalled = secured(serving.connect(receive_buffer=4_096), certificate_file)
     stalled.sendall(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -383,7 +404,7 @@ def test_an_unknown_uvicorn_keeps_the_ordinary_way(
         bodies = [split(read_all(serving.ask("/finite", extra="Connection: close\r\n")))[2] for _ in range(3)]
 
     assert [WHOLE] * 3 == bodies
-    assert [None] * 3 == serving.app.taken
+    assert eventually(lambda: serving.app.taken == [None] * 3)
     assert ["Streams stay with uvicorn: it has no flow.moved_away"] == [
         record.getMessage() for record in caplog.records if record.name == "progress_stream.server.push"
     ]
