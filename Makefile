@@ -1,10 +1,11 @@
 # make run    everything set up, and the main job running at http://127.0.0.1:8000 (PORT=8123 DATA=folder to change it)
 # make test   everything set up, and every check
 # make lint   the checks that start nothing
+# make bench  the figures: flood, idle, track (a minute each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
 PORT ?= 8000
 DATA ?= data
 
-.PHONY: run test lint
+.PHONY: run test lint bench
 .DEFAULT_GOAL := run
 
 run:
@@ -18,3 +19,8 @@ test: lint
 lint:
 	@scripts/setup test
 	@scripts/lint
+
+ONLY ?= flood idle track
+bench:
+	@scripts/setup test
+	@set -e; for one in $(ONLY); do echo "== $$one"; .venv/bin/python -m "benchmarks.$$one"; done

@@ -8,7 +8,8 @@ What would fool the reader:
   500 streams it would be counted as the watchers', and with many opened at once there is more of it. 50 are opened at a time.
 - Kernel memory of sockets is in no process' figure; it is the same for all ways, some kilobytes each.
 - The tutorials' way also keeps a connection to Redis for each watcher, whose other end costs Redis memory that is not here.
-- Pages, not bytes, are resident: one run differs from the next by a few per cent. Idle means two seconds after the last came.
+- Pages, not bytes, are resident: one run differs from the next by a few per cent. Idle means a second after
+  the last came.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .support.table import figure, table
 
 FIRST = 500
 MORE = 2_000
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
 
 
 def one(ground: Stage, jobs_each: int) -> float:
@@ -58,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     asked: dict[str, tuple[Way, int]] = {
         "hand-over": ("hand-over", 1),

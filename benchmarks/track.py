@@ -21,8 +21,8 @@ from collections.abc import AsyncIterator, Callable
 from statistics import median
 from typing import TextIO
 
-from tqdm import tqdm
-from tqdm.asyncio import tqdm as tqdm_async
+from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.asyncio import tqdm as tqdm_async  # type: ignore[import-untyped]
 
 from progress_stream import report, track
 from progress_stream.settings import load
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--items", type=int, default=2_000_000)
     options = parser.parse_args()
     seen = measure(options.repeats, list(range(options.items)))

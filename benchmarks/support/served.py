@@ -66,9 +66,10 @@ def _tutorial(settings: Settings) -> None:
         async def entries() -> AsyncIterator[dict[str, str]]:
             last = request.headers.get("last-event-id") or "0-0"
             while True:
-                for _, found in await client.xread({key: last}, block=15_000, count=100):
-                    for last, fields in found:
-                        yield {"id": last, "event": fields["t"], "data": fields["d"]}
+                reply: Any = await client.xread({key: last}, block=15_000, count=100)
+                for id, fields in reply[0][1] if reply else ():
+                    last = id
+                    yield {"id": id, "event": fields["t"], "data": fields["d"]}
 
         return EventSourceResponse(entries())
 
