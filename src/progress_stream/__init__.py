@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from progress_stream.api.app import create_app
+    from progress_stream.client.rules import WatchEvent
+    from progress_stream.client.watch import watch, watch_sync
     from progress_stream.reporting.interrupts import Cancelled, Superseded
     from progress_stream.reporting.job import current_job
     from progress_stream.reporting.middleware import ProgressMiddleware
@@ -21,12 +23,15 @@ __all__ = [
     "Settings",
     "Superseded",
     "Upload",
+    "WatchEvent",
     "__version__",
     "create_app",
     "current_job",
     "load",
     "report",
     "track",
+    "watch",
+    "watch_sync",
 ]
 
 _HOMES = {
@@ -35,11 +40,14 @@ _HOMES = {
     "Settings": "settings",
     "Superseded": "reporting.interrupts",
     "Upload": "reporting.upload",
+    "WatchEvent": "client.rules",
     "create_app": "api.app",
     "current_job": "reporting.job",
     "load": "settings",
     "report": "reporting.report",
     "track": "reporting.track",
+    "watch": "client.watch",
+    "watch_sync": "client.watch",
 }
 
 

@@ -52,12 +52,15 @@ def test_the_public_names_are_these() -> None:
         "Settings",
         "Superseded",
         "Upload",
+        "WatchEvent",
         "__version__",
         "create_app",
         "current_job",
         "load",
         "report",
         "track",
+        "watch",
+        "watch_sync",
     ]
 
     assert expected == progress_stream.__all__

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from .. import jobs
-from ..client.watch import Received
-from ..events import TERMINAL, EventId
+from ..client.rules import WatchEvent
+from ..events import TERMINAL
 from .terminal import json_line, printable
 
 #: Seconds between two plain lines of progress: a log file needs no ten a second.
@@ -32,24 +32,14 @@ class Display(ABC):
 
     def __init__(self) -> None:
         self.state: jobs.State = dict.fromkeys(jobs.FIELDS) | {"state": "queued", "steps": []}
-        self._through: EventId | None = None
 
-    def show(self, event: Received) -> None:
+    def show(self, event: WatchEvent) -> None:
         """One event, in the stream's order."""
-        if event.type == "snapshot":
-            self.state = {**self.state, **event.data["state"]}
-            self._through = _position(event.data.get("through"))
-        elif not self._known(event.id):
-            self.state = jobs.fold(self.state, event.data)
+        self.state = event.state
         self.write(event)
 
-    def _known(self, id: str) -> bool:
-        """Already part of the snapshot that came before."""
-        position = _position(id)
-        return self._through is not None and position is not None and position <= self._through
-
     @abstractmethod
-    def write(self, event: Received) -> None:
+    def write(self, event: WatchEvent) -> None:
         """The output for one event; the state has it already."""
 
     def __enter__(self) -> Self:
@@ -68,7 +58,7 @@ class JsonLines(Display):
         super().__init__()
         self._out = out
 
-    def write(self, event: Received) -> None:
+    def write(self, event: WatchEvent) -> None:
         named = {} if "type" in event.data else {"type": event.type}
         print(json_line({"id": event.id or None, **named, **event.data}), file=self._out, flush=True)
 
@@ -81,9 +71,9 @@ class Lines(Display):
         self._out = out
         self._clock = clock
         self._said_at = -PLAIN_PROGRESS_SECONDS
-        self._held: Received | None = None
+        self._held: WatchEvent | None = None
 
-    def write(self, event: Received) -> None:
+    def write(self, event: WatchEvent) -> None:
         if event.type == "progress" and self._clock() - self._said_at < PLAIN_PROGRESS_SECONDS:
             self._held = event
             return
@@ -94,7 +84,7 @@ class Lines(Display):
         self._held = None
         self._line(event)
 
-    def _line(self, event: Received) -> None:
+    def _line(self, event: WatchEvent) -> None:
         at = str(event.data.get("at") or self.state.get("updated_at") or "")
         words = [at[11:19], event.type, describe(event.type, event.data)]
         print(printable("  ".join(word for word in words if word)), file=self._out, flush=True)
@@ -116,7 +106,7 @@ class Bar(Display):
         )
         self._bar = self._progress.add_task("", total=None, title="", said="waiting")
 
-    def write(self, event: Received) -> None:
+    def write(self, event: WatchEvent) -> None:
         if event.type not in {"progress", "queued", "snapshot", *TERMINAL}:
             line = f"{event.type}  {describe(event.type, event.data)}"
             self._progress.console.print(Text(printable(line)), highlight=False)
@@ -236,10 +226,3 @@ def _number(value: float) -> str:
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-
-
-def _position(text: object) -> EventId | None:
-    try:
-        return EventId.parse(text) if isinstance(text, str) else None
-    except ValueError:
-        return None

@@ -33,7 +33,7 @@ def submit(
     """Start a job and print its id."""
     import httpx2
 
-    from ..client.watch import check_url
+    from ..client.rules import check_url
 
     address = f"{check_url(url)}/jobs"
     form = _form(actor, arg or [], title)
@@ -73,12 +73,12 @@ def _post(
 
 
 def _report(answer: httpx2.Response) -> None:
-    from ..client.watch import problem_detail
+    from ..client.rules import problem_detail
 
     if answer.status_code in {200, 201}:
         print(answer.json()["id"])
         return
-    detail = problem_detail(answer) or "is --url right?"
+    detail = problem_detail(answer.content) or "is --url right?"
     status = answer.status_code
     code = (
         NOT_ALLOWED

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import sys
-import time
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ..errors import AccessError, InvalidInput, NoSuchJob, ProgressStreamError
 from .options import DEFAULT_URL, Token, Url
 from .terminal import CANCELLED, FAILED, NOT_ALLOWED, SUCCEEDED, USAGE, fail, note, pipe_closed
+
+if TYPE_CHECKING:
+    from ..client.rules import Replay
 
 CODES: Final = {"succeeded": SUCCEEDED, "failed": FAILED, "cancelled": CANCELLED}
 #: Waits shorter than this are not worth a line to a person.
@@ -30,28 +31,17 @@ def watch(
 
     Ends with 0 when the job succeeded, 1 failed, 2 wrong usage, 3 cancelled, 4 no such job or not allowed, 130 interrupted.
     """
-    import httpx2
-
-    from ..client.retry import Backoff
-    from ..client.watch import Follower, check_url
+    from ..client.watch import watch_sync
     from ..events import is_job_id
     from .display import display
 
     if not is_job_id(job):
         raise InvalidInput("JOB", "is not a job's id", "what `submit` prints")
-    with httpx2.Client() as client, display(as_json) as shown:
-        follower = Follower(
-            client,
-            check_url(url),
-            job,
-            token,
-            backoff=Backoff(random.random, time.monotonic),
-            # Who looks at a bar wants to see it now, not how it came to be.
-            snapshot_first=shown.wants_the_state_alone,
-            on_drop=_say_drop,
-        )
+    with display(as_json) as shown:
+        # Who looks at a bar wants to see it now, not how it came to be.
+        replay: Replay = "snapshot" if shown.wants_the_state_alone else "events"
         try:
-            for event in follower:
+            for event in watch_sync(url, job, token=token, replay=replay, on_drop=_say_drop):
                 shown.show(event)
         except BrokenPipeError:
             pipe_closed()

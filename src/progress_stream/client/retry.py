@@ -43,6 +43,8 @@ class Backoff:
         self._opened_at = None
         ceiling: float = min(self.cap_seconds, self.base_seconds * 2 ** min(self._failures, MAX_DOUBLINGS))
         self._failures += 1
-        if told is not None:
-            return told * (1 + TOLD_JITTER * self.random())
-        return ceiling * self.random()
+        return ceiling * self.random() if told is None else self.spread(told)
+
+    def spread(self, told: float) -> float:
+        """What a server asked for, and a little more."""
+        return told * (1 + TOLD_JITTER * self.random())

@@ -1,203 +1,205 @@
-"""Follows one job over HTTP and comes back after every drop, where it was. For plain code; prints nothing.
+"""`watch` and `watch_sync`: follow a job from outside until it ends, whatever happens to the connection.
 
-What an event means is left to the caller; how long to wait, to retry.py.
+What to ask, what an answer means and how long to wait is rules.py's; this moves the bytes. Plain code gets the same events
+from the same loop, which runs in a thread of its own.
 """
 
 from __future__ import annotations
 
-import json
+import inspect
+import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
 
+import anyio
+import anyio.from_thread
 import httpx2
 
-from ..errors import AccessError, InvalidInput, NoSuchJob, NotAuthenticated, ProgressStreamError, TokenExpired
-from ..events import SERVER_ADDED, TERMINAL
-from ..frames.sse import Frame, Parser
 from .retry import Backoff
+from .rules import HEARTBEAT_SECONDS, Ask, Replay, Rules, WatchEvent
 
-#: Seconds without a byte after which a connection counts as dead: four heartbeats of the server's default.
-SILENCE_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 10.0
-#: A wait longer than this is not a server's pause but a mistake on the way.
-MAX_TOLD_SECONDS: Final = 300.0
-#: Answers that say "later": all but the 5xx, which say so too.
-LATER: Final = frozenset({408, 425, 429})
+
+#: A token, or what gives one: asked at the start, and again when the server takes the last one no longer.
+Token = str | Callable[[], str | Awaitable[str]] | None
+OnDrop = Callable[[str, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One event of the job, or a `snapshot` of it. `id` is the position to come back to."""
+def watch(
+    url: str,
+    job_id: str,
+    *,
+    token: Token = None,
+    replay: Replay = "events",
+    last_event_id: str = "",
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    on_drop: OnDrop | None = None,
+    client: Callable[[], httpx2.AsyncClient] = httpx2.AsyncClient,
+) -> AsyncGenerator[WatchEvent, None]:
+    """Each event of a job once, in order, until the job's end; over drops, restarts and proxies that let no stream through.
 
-    id: str
-    type: str
-    data: dict[str, Any]
+    `replay="snapshot"` begins with the state instead of the history, `last_event_id` after that event. `on_drop` is told why
+    a connection ended and after how many seconds it is tried again. `client` makes the HTTP client, for certificates and
+    proxies of one's own.
 
-
-class _Dropped(Exception):
-    """The connection is over and the job is not."""
-
-
-def check_url(url: str) -> str:
-    """The server's address without a slash at its end. Raises InvalidInput."""
-    try:
-        parts = urlsplit(url)
-        usable = (
-            parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
-        )
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable or not url.isascii() or not url.isprintable():
-        raise InvalidInput("url", "is not the address of a server", "http://host:port or https://host/path")
-    return url.rstrip("/")
-
-
-class Follower:
-    """Iterate over it: each event once, in order, until the job's end. May be iterated once.
-
-    Raises NoSuchJob, NotAuthenticated (TokenExpired among it) and AccessError as soon as the server says so, and
-    ProgressStreamError where the address is not a server of ours. Everything else is a drop, after which it comes
-    back for ever.
+    Raises InvalidInput at once; NoSuchJob, NotAuthenticated (TokenExpired among it) and AccessError as soon as the server says
+    so; ProgressStreamError where the address is not such a server. Nothing else ends it.
     """
+    rules = Rules(
+        url, job_id, backoff=Backoff(random.random, time.monotonic), replay=replay, last_event_id=last_event_id,
+        heartbeat_seconds=heartbeat_seconds, can_renew=callable(token),
+    )  # fmt: skip
+    return follow(rules, token, client, on_drop or (lambda why, seconds: None))
 
-    def __init__(
-        self,
-        client: httpx2.Client,
-        url: str,
-        job: str,
-        token: str | None,
-        *,
-        backoff: Backoff,
-        snapshot_first: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
-        on_drop: Callable[[str, float], None] = lambda why, seconds: None,
-    ) -> None:
-        self._client = client
-        self._job = job
-        self._address = f"{url}/jobs/{quote(job, safe='~')}/events" + (
-            "?replay=snapshot" if snapshot_first else ""
+
+def watch_sync(
+    url: str,
+    job_id: str,
+    *,
+    token: Token = None,
+    replay: Replay = "events",
+    last_event_id: str = "",
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    on_drop: OnDrop | None = None,
+    client: Callable[[], httpx2.AsyncClient] = httpx2.AsyncClient,
+) -> Generator[WatchEvent, None, None]:
+    """As `watch`, for plain code: the same events from a plain loop. `token`, `on_drop` and `client` are called in a thread."""
+    return _in_a_thread(
+        watch(
+            url, job_id, token=token, replay=replay, last_event_id=last_event_id,
+            heartbeat_seconds=heartbeat_seconds, on_drop=on_drop, client=client,
         )
-        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
-        self._backoff = backoff
-        self._sleep = sleep
-        self._on_drop = on_drop
-        self._last_id = ""
-        self._told: float | None = None
-        self._met = False
-        self._state_is_terminal = False
-        self._over = False
+    )  # fmt: skip
 
-    def __iter__(self) -> Iterator[Received]:
+
+def _in_a_thread(events: AsyncGenerator[WatchEvent, None]) -> Generator[WatchEvent, None, None]:
+    with anyio.from_thread.start_blocking_portal() as portal:
+        try:
+            while (event := portal.call(_following, events)) is not None:
+                yield event
+        except GeneratorExit:
+            portal.call(events.aclose)
+            raise
+
+
+async def _following(events: AsyncGenerator[WatchEvent, None]) -> WatchEvent | None:
+    return await anext(events, None)
+
+
+async def follow(
+    rules: Rules,
+    token: Token,
+    client: Callable[[], httpx2.AsyncClient],
+    on_drop: OnDrop,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> AsyncGenerator[WatchEvent, None]:
+    """One request after the other, as the rules have it."""
+    async with client() as http:
+        current = await _given(token)
         while True:
-            self._told = None
+            connection = _Connection(http, rules.ask(current), rules)
             try:
-                yield from self._connection()
-                why = "the stream ended"
-            except _Dropped as drop:
-                why = str(drop)
-            except httpx2.HTTPError as error:
-                why = type(error).__name__
-            else:
-                self._over = self._over or self._state_is_terminal
-            if self._over:
+                async for event in connection:
+                    yield event
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await connection.close()
+            pause = rules.pause()
+            if rules.over:
                 return
-            seconds = self._backoff.wait(self._told)
-            self._on_drop(why, seconds)
-            self._sleep(seconds)
+            if rules.wants_token:
+                current = await _given(token)
+                rules.wants_token = False
+            if pause.why:
+                on_drop(pause.why, pause.seconds)
+            await sleep(pause.seconds)
 
-    def _connection(self) -> Iterator[Received]:
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **self._authorization}
-        if self._last_id:
-            headers["Last-Event-ID"] = self._last_id
-        timeout = httpx2.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS)
-        with self._client.stream("GET", self._address, headers=headers, timeout=timeout) as response:
-            if response.status_code == 204:
-                self._over = True
-            elif response.status_code != 200:
-                self._refused(response)
-            elif not response.headers.get("Content-Type", "").startswith("text/event-stream"):
-                self._foreign("answered something that is no event stream")
-            else:
-                self._met = True
-                self._backoff.opened()
-                yield from self._events(response)
 
-    def _events(self, response: httpx2.Response) -> Iterator[Received]:
-        parser = Parser()
-        for chunk in response.iter_bytes():
-            for frame in parser.feed(chunk):
-                self._last_id = frame.id or self._last_id
-                data = _object(frame.data)
-                if frame.event in SERVER_ADDED - {"snapshot"}:
-                    self._take_notice(frame)
-                elif data is not None:
-                    self._backoff.progressed()
-                    self._mind_the_end(frame.event, data)
-                    yield Received(frame.id, frame.event, data)
-                if self._over:
+async def _given(token: Token) -> str | None:
+    """What the caller gives; what its callback raises ends the watching, for only the caller can know better."""
+    if token is None or isinstance(token, str):
+        return token
+    answer = token()
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+class _Connection:
+    """One request and what its answer gives. Every failure on the way ends it, and is told to the rules."""
+
+    def __init__(self, client: httpx2.AsyncClient, ask: Ask, rules: Rules) -> None:
+        self._client = client
+        self._ask = ask
+        self._rules = rules
+        self._response: httpx2.Response | None = None
+        self._pieces: AsyncGenerator[bytes, None] | None = None
+        self._first: bytes | None = None
+        self._whole: list[WatchEvent] = []
+        self._events = self._run()
+
+    def __aiter__(self) -> AsyncGenerator[WatchEvent, None]:
+        return self._events
+
+    async def close(self) -> None:
+        await self._events.aclose()
+        if self._pieces is not None:
+            await self._pieces.aclose()
+        if self._response is not None:
+            await self._response.aclose()
+
+    async def _run(self) -> AsyncGenerator[WatchEvent, None]:
+        rules = self._rules
+        try:
+            await self._open()
+            while (piece := await self._next()) is not None:
+                for event in rules.feed(piece):
+                    yield event
+                if not rules.wants_more:
                     return
+            for event in self._whole:
+                yield event
+        except httpx2.HTTPError as error:
+            rules.dropped(type(error).__name__)
 
-    def _take_notice(self, frame: Frame) -> None:
-        """What the server says about this connection, not about the job."""
-        seconds = None if frame.retry is None else min(frame.retry / 1000, MAX_TOLD_SECONDS)
-        if frame.event == "expired":
-            raise TokenExpired("the token has run out")
-        if frame.event == "position":
-            self._backoff.base_seconds = seconds or self._backoff.base_seconds
-        elif frame.event in {"busy", "draining"}:
-            self._told = seconds
+    async def _open(self) -> None:
+        """Send the request and wait for the first byte of a stream, or for the whole of any other answer."""
+        with anyio.CancelScope() as scope:
+            response = self._response = await self._client.send(self._request(scope), stream=True)
+            reading = self._rules.answered(response.status_code, response.headers)
+            if reading == "pieces":
+                self._pieces = _pieces(response)
+                self._first = await anext(self._pieces, b"")
+            elif reading == "whole":
+                body = await response.aread()
+                self._whole = self._rules.whole(response.status_code, response.headers, body)
+        if scope.cancelled_caught:
+            self._rules.silent(opening=True)
 
-    def _mind_the_end(self, kind: str, data: dict[str, Any]) -> None:
-        if kind in TERMINAL:
-            self._over = True
-        elif kind == "snapshot":
-            state = data.get("state")
-            # Kept events may still follow a snapshot of an ended job, so its stream is read to its end.
-            self._state_is_terminal = isinstance(state, dict) and state.get("state") in TERMINAL
+    def _request(self, scope: anyio.CancelScope) -> httpx2.Request:
+        ask = self._ask
 
-    def _refused(self, response: httpx2.Response) -> None:
-        status = response.status_code
-        if status in LATER or status >= 500:
-            self._told = _retry_after(response.headers.get("Retry-After"))
-            raise _Dropped(f"the server answered {status}")
-        detail = problem_detail(response)
-        if status == 404:
-            raise NoSuchJob(self._job)
-        if status == 401:
-            raise NotAuthenticated(detail or "no valid token")
-        if status == 403:
-            raise AccessError(detail or "not allowed")
-        raise ProgressStreamError(f"the server answered {status}" + (f": {detail}" if detail else ""))
+        async def on_step(name: str, info: Any) -> None:
+            # The time for the answer begins when the question has left: to connect may take longer.
+            if name.endswith("send_request_headers.complete"):
+                scope.deadline = anyio.current_time() + ask.opening_seconds
 
-    def _foreign(self, what: str) -> None:
-        """A page from something on the way is a drop, unless there was never anything else at this address."""
-        if self._met:
-            raise _Dropped(what)
-        raise ProgressStreamError(f"{self._address} {what}")
+        timeout = httpx2.Timeout(CONNECT_SECONDS, read=None)
+        return self._client.build_request(
+            "GET", ask.url, headers=ask.headers, timeout=timeout, extensions={"trace": on_step}
+        )
 
-
-def problem_detail(response: httpx2.Response) -> str:
-    """What an error answer says of itself (RFC 9457); empty where it is not one of ours."""
-    try:
-        problem = _object(response.read().decode("utf-8", "replace"))
-    except httpx2.HTTPError:
-        return ""
-    said = (problem or {}).get("detail") or (problem or {}).get("title") or ""
-    return said if isinstance(said, str) else ""
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+    async def _next(self) -> bytes | None:
+        """The next bytes of a stream; None at its end, clean or by silence, and where there is none."""
+        if self._pieces is None or self._first is not None:
+            first, self._first = self._first, None
+            return first
+        with anyio.CancelScope(deadline=anyio.current_time() + self._ask.silence_seconds) as scope:
+            return await anext(self._pieces, None)
+        if scope.cancelled_caught:
+            self._rules.silent(opening=False)
         return None
-    return value if isinstance(value, dict) else None
 
 
-def _retry_after(text: str | None) -> float | None:
-    """Seconds; the form with a date is not worth a clock that may be wrong."""
-    return min(float(text), MAX_TOLD_SECONDS) if text and text.isascii() and text.isdigit() else None
+async def _pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    async for piece in response.aiter_bytes():
+        yield piece
