@@ -14,11 +14,13 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, Final
 
 from ..errors import NoSuchJob, StoreError
 from ..events import BEGINNING, EventId
 from ..jobs import Record
+from ..metrics import WebTally, delivered_after
 from ..settings import Settings
 from ..store.aio import AsyncStore
 from ..store.commands import Look, entry_of
@@ -51,9 +53,12 @@ _PROBE_ANSWER_SECONDS: Final = 5.0
 VANISHED_SECONDS: Final = 30.0
 #: How long a loss of data is remembered: a job not found meanwhile may only not be back yet.
 LOSS_SECONDS: Final = 60.0
+#: Between two events whose way to a watcher is measured: enough for a histogram, and nothing to pay for in a flood.
+SAMPLE_SECONDS: Final = 0.01
 _READS_AT_ONCE: Final = 32
 _TOPICS_AT_ONCE: Final = 200
 _TYPE: Final = re.compile(rb"[a-z][a-z0-9_.-]{0,63}").fullmatch
+_AT: Final = re.compile(rb'"at": ?"([0-9T:.Z-]{20,24})"').search
 
 
 class Watcher:
@@ -88,7 +93,9 @@ class Watcher:
         return EventId(self.epoch, self.n)
 
     def write(self, data: bytes, place: EventId | None = None) -> None:
-        self.bytes += len(data)
+        size = len(data)
+        self.bytes += size
+        self.hub.tally.sent_bytes += size
         if place is not None:
             self.epoch, self.n = place
         self.sink.write(data)
@@ -177,7 +184,8 @@ class Hub:
         self.live_proved = False
         self.by_owner: defaultdict[str | None, int] = defaultdict(int)
         self.count = 0
-        self.repairs = 0
+        self.tally = WebTally(self._count_up)
+        self._sampled_at = 0.0
         self.over = Over()
         self._replid = ""
         self._exit_watched = False
@@ -380,7 +388,7 @@ class Hub:
         continues = topic.log.hear(first, batch)
         topic.vanished_at = 0.0
         if not continues:
-            self.repairs += 1
+            self.tally.missed_wakeups += 1
         self._flush_soon(topic)
 
     def _flush_soon(self, topic: LiveTopic) -> None:
@@ -402,6 +410,7 @@ class Hub:
         if last is None:
             return
         pieces: dict[tuple[Any, int], bytes] = {}
+        delivered = 0
         # The inner loop of a flood: beside the kernel's 5 µs a write, each attribute looked up counts.
         for watcher in list(topic.watchers):
             if not watcher.live or not watcher.sink.ready:
@@ -416,9 +425,24 @@ class Hub:
                 piece = pieces.get(key)
                 if piece is None:
                     piece = pieces[key] = log_.after(watcher.n, watcher.format)
+                delivered += last.n - watcher.n
                 watcher.write(piece, last)
             if log_.ended_n:
                 self._end_if_over(watcher)
+        if delivered:
+            self.tally.deliveries += delivered
+            self._sample(log_.frames[-1])
+
+    def _sample(self, frame: bytes) -> None:
+        """Measure the newest event's way, if none was measured a moment ago."""
+        now = self.now()
+        if now - self._sampled_at >= SAMPLE_SECONDS and (found := _AT(frame)) is not None:
+            self._sampled_at = now
+            try:
+                at = datetime.fromisoformat(found[1].decode())
+            except ValueError:  # Somebody else's event.
+                return
+            delivered_after(_unix_time() - at.timestamp())
 
     def _end_if_over(self, watcher: Watcher) -> None:
         if (
@@ -439,10 +463,14 @@ class Hub:
         if not watcher.live:
             self._catch_up(watcher)
         elif last is not None and watcher.n < last.n:
-            watcher.write(log_.after(watcher.n, watcher.format), last)
-            self._end_if_over(watcher)
+            self._write_heard(watcher, last)
         else:
             self._end_if_over(watcher)
+
+    def _write_heard(self, watcher: Watcher, last: EventId) -> None:
+        self.tally.deliveries += last.n - watcher.n
+        watcher.write(watcher.topic.log.after(watcher.n, watcher.format), last)
+        self._end_if_over(watcher)
 
     # -- history
 
@@ -543,12 +571,27 @@ class Hub:
         data = b"" if page.gap is None else pages.gap_frame(watcher.format, page.gap, record)
         behind = record.control.n - watcher.n
         fold = 0 <= watcher.replay_n <= watcher.n and behind > pages.FOLD_BEYOND
-        data += pages.frames(watcher.format, page.entries, fold=fold)
+        kept = pages.folded(page.entries) if fold else page.entries
+        data += pages.frames(watcher.format, kept)
+        self._count_page(watcher, page, len(kept))
         watcher.malformed = False
         if data:
             watcher.write(data, page.position)
         if watcher.replay_n < 0:
             watcher.replay_n = record.control.n
+
+    def _count_page(self, watcher: Watcher, page: Page, written: int) -> None:
+        tally = self.tally
+        tally.deliveries += written
+        tally.replayed += written
+        tally.folded += len(page.entries) - written
+        if page.gap is not None:
+            tally.gap += 1
+        elif watcher.replay_n < 0 and watcher.place != BEGINNING:
+            if page.entries:
+                tally.replay += 1
+            else:
+                tally.live += 1
 
     def _go_live(self, watcher: Watcher) -> bool:
         """The watcher has all that Redis showed; what was heard meanwhile follows from the log, or is read again."""
@@ -563,8 +606,7 @@ class Hub:
         if not log_.reaches(watcher.epoch, watcher.n):
             return False
         watcher.live = True
-        watcher.write(log_.after(watcher.n, watcher.format), last)
-        self._end_if_over(watcher)
+        self._write_heard(watcher, last)
         return True
 
     def _vanished(self, watcher: Watcher, tombstone: bool) -> bool:
@@ -614,12 +656,15 @@ class Hub:
             self._compare(topic, entry)
 
     def _compare(self, topic: LiveTopic, entry: tuple[EventId, bytes, bytes] | None) -> None:
+        lacking = 0
         for watcher in list(topic.watchers):
             if not watcher.live or not watcher.sink.ready:
                 continue
             if entry is None or entry[0] != watcher.place or is_terminal(entry[1]):
+                lacking += 1
                 watcher.live = False
                 self._catch_up(watcher)
+        self.tally.tail_repairs += lacking > 0
 
     async def _probe(self) -> None:
         """Prove the live path: a word published through the connection that writes use must come back through ours."""
@@ -635,6 +680,7 @@ class Hub:
                 log.warning("the live path is not proved; its connection is renewed")
             self.live_proved = proved
             if not proved:
+                self.tally.probe_failures += 1
                 self.wakeups.renew()
             await asyncio.sleep(PROBE_SECONDS * random.uniform(0.9, 1) if proved else random.uniform(0.2, 1))
 
@@ -668,6 +714,12 @@ class Hub:
                 self._second += 1
                 for watcher in self._slots.pop(self._second, ()):
                     self._visit(watcher)
+            self.tally.publish()
+
+    def _count_up(self) -> None:
+        """What is counted elsewhere."""
+        self.tally.watchers = self.count
+        self.tally.reconnects = self.wakeups.reconnects
 
     def _visit(self, watcher: Watcher) -> None:
         if watcher.gone:

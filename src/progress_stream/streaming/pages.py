@@ -30,10 +30,8 @@ def gap_frame(format: Format, gap: Gap, record: Record) -> bytes:
     return snapshot(format, record, id=gap.id, reason=gap.reason)
 
 
-def frames(format: Format, entries: list[Entry], *, fold: bool) -> bytes:
-    """These entries as frames; with `fold`, runs of `progress` are one frame each that says how many it stands for."""
-    if fold:
-        entries = _folded(entries)
+def frames(format: Format, entries: list[Entry]) -> bytes:
+    """These entries as frames."""
     return b"".join(_frame(format, entry) for entry in entries)
 
 
@@ -42,7 +40,8 @@ def _frame(format: Format, entry: Entry) -> bytes:
     return format.stored(str(id).encode(), type, data) if sse.is_frameable(type, data) else b""
 
 
-def _folded(entries: list[Entry]) -> list[Entry]:
+def folded(entries: list[Entry]) -> list[Entry]:
+    """Runs of `progress` as one entry each, that says how many it stands for."""
     kept: list[Entry] = []
     run = 0
     for index, entry in enumerate(entries):
