@@ -199,7 +199,7 @@ class Submitter:
                 broker.close()
 
     def _broker_of(self, namespace: str | None) -> dramatiq.Broker:
-        """Where a worker looks for its messages is for the worker to say: an application's own broker need not be set up as ours."""
+        """Where a worker looks for its messages is for the worker to say: an application's broker need not be set up as ours."""
         if self._given is not None:
             return self._given
         name = namespace or self._settings.broker_namespace
@@ -222,12 +222,15 @@ class Submitter:
 
     def _create(self, header: Header, *, confirmed: bool, fingerprint: str) -> Created:
         commands = self._store.commands
-        if header.owner is not None and not confirmed:
-            self._store.send(
-                commands.hint(header.owner, header.id, header.created_at, header.actor, "queued")
-            )
+        place = (header.owner, header.id, header.created_at, header.actor)
+        if not confirmed:
+            self._store.send(commands.hint(*place, "queued"))
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
-        return self._store.send(commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint))
+        created = self._store.send(
+            commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint)
+        )
+        self._store.send(commands.hint(*place, created.status, done=True))
+        return created
 
     def _enqueue(self, broker: dramatiq.Broker, header: Header, kwargs: dict[str, Any]) -> None:
         message: dramatiq.Message[Any] = dramatiq.Message(
@@ -242,14 +245,16 @@ class Submitter:
         try:
             broker.enqueue(message)
         except Exception as error:
-            self._take_back(header.id)
+            self._take_back(header)
             raise BrokerRefused("the broker does not take the message; try again later") from error
 
-    def _take_back(self, job: str) -> None:
+    def _take_back(self, header: Header) -> None:
         """No ghost; and no tombstone, for the same key may come again. Where Redis is away too, the sweep ends it."""
-        call = self._store.commands.remove(job, statuses=("queued",), tombstone=False, only_unconfirmed=True)
+        commands = self._store.commands
+        call = commands.remove(header.id, statuses=("queued",), tombstone=False, only_unconfirmed=True)
         try:
             self._store.send(call)
+            self._store.send(commands.unlist(header.owner, header.id, header.actor))
         except StoreError:
             return
 

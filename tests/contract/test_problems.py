@@ -22,7 +22,7 @@ def errors_of(site: Site) -> list[httpx.Response]:
         return [
             nobody.get("/jobs/a"),
             client.get("/nowhere"),
-            client.get("/jobs"),
+            client.put("/jobs"),
             client.delete("/jobs/a"),
             client.post("/healthz"),
             client.get("/jobs/a"),
@@ -52,7 +52,7 @@ def test_a_method_that_an_address_does_not_take_names_those_it_does(site: Site) 
     """RFC 9110 §15.5.6."""
     with site.client() as client:
         assert "GET, HEAD" == client.delete("/jobs/a").headers["Allow"]
-        assert "POST" == client.get("/jobs").headers["Allow"]
+        assert "GET, HEAD, POST" == client.put("/jobs").headers["Allow"]
 
 
 def test_a_failure_of_ours_is_a_bare_500_and_a_log_line(

@@ -13,6 +13,7 @@ from progress_stream.events import BEGINNING, EventId
 from progress_stream.jobs import Header
 from progress_stream.settings import Settings, load
 from progress_stream.store.commands import Look, Started, Worn
+from progress_stream.store.keys import STATES
 from progress_stream.store.sync import SyncStore
 from tests.support.redis import RedisServer
 from tests.support.watching import Writer
@@ -144,7 +145,7 @@ def test_a_message_that_kills_its_workers_is_worn_in_the_end(writer: Writer) -> 
     assert isinstance(start(writer, "fourth"), Worn)
 
     writer.append("retrying", error={"type": "E", "message": "m"}, next_at=events.now_text())
-    assert Started == type(start(writer, "fifth"))
+    assert isinstance(start(writer, "fifth"), Started)
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
@@ -347,14 +348,52 @@ def test_an_owners_lists_are_hints_by_creation_time(writer: Writer) -> None:
         (3, "c", "y", "running"),
         (2, "b", "x", "running"),
     ]:
-        writer.store.send(commands.hint("alice", job, at, actor, state))
-    listed = [
-        writer.store.send(commands.hinted("alice", **which))
-        for which in ({}, {"state": "running"}, {"actor": "x"}, {"actor": "x", "state": "running"})
-    ]
+        writer.store.send(commands.hint("alice", job, at, actor, state, done=True))
+    lists = ((None, None), ("running", None), (None, "x"), ("running", "x"))
+    listed = [writer.store.send(commands.page("alice", *which, None, 10)) for which in lists]
 
-    assert [["c", "b", "a"], ["c", "b"], ["b", "a"], ["b"]] == listed
-    assert [] == writer.store.send(commands.hinted("bob"))
+    assert [[(3, "c"), (2, "b"), (1, "a")], [(3, "c"), (2, "b")], [(2, "b"), (1, "a")], [(2, "b")]] == listed
+    assert [] == writer.store.send(commands.page("bob", None, None, None, 10))
+
+
+def test_a_job_is_in_two_states_lists_only_while_it_is_moved(writer: Writer) -> None:
+    """Between the two words of its writer: who dies there leaves a hint too many and none too few."""
+    commands = writer.store.commands
+    moves = [
+        ("queued", False),
+        ("queued", True),
+        ("running", False),
+        ("running", True),
+        ("failed", False),
+        ("failed", True),
+    ]
+    seen = []
+    for state, done in moves:
+        writer.store.send(commands.hint("alice", "a", 1, "x", state, done=done))
+        lists = [state for state in STATES if writer.store.send(commands.page("alice", state, "x", None, 1))]
+        seen.append(lists)
+
+    assert [
+        ["queued"],
+        ["queued"],
+        ["queued", "running"],
+        ["running"],
+        ["running", "failed"],
+        ["failed"],
+    ] == seen
+
+
+def test_what_is_unlisted_is_in_no_list_and_stays_among_the_changes(
+    writer: Writer, redis_client: redis.Redis
+) -> None:
+    """Who looks back later must learn that it is gone."""
+    commands = writer.store.commands
+    writer.store.send(commands.hint("alice", "a", 1, "x", "failed", done=True))
+    now = writer.store.send(commands.unlist("alice", "a", "x", 5_000))
+
+    assert [(now + 5_000, "a")] == writer.store.send(commands.changed_since("alice", now, 0, 10))
+    assert [now + 5_000, None] == writer.store.send(commands.changes_of("alice", ["a", "b"]))
+    assert 0 == redis_client.exists(*commands.keys.lists("alice", "x"))
 
 
 def test_announcements_run_out(writer: Writer, redis_client: redis.Redis) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,7 +18,12 @@ from .. import settings as settings_module
 from ..auth.who import Authenticate
 from ..errors import ProgressStreamError
 from ..settings import Settings
-from . import envelope, follow, health, lookup, pages, parts, problems, submit, tickets
+from . import envelope, follow, health, listing, lookup, pages, parts, problems, submit, tickets
+
+
+async def all_jobs(request: Request) -> Response:
+    """One route for both methods: of two, a third method's answer would name the first one's alone as allowed."""
+    return await (submit.create if request.method == "POST" else listing.jobs_page)(request)
 
 
 def routes() -> list[Route]:
@@ -29,7 +36,7 @@ def routes() -> list[Route]:
         Route("/readyz", health.readyz),
         Route("/actors", submit.actors),
         Route("/tickets", tickets.create, methods=["POST"]),
-        Route("/jobs", submit.create, methods=["POST"]),
+        Route("/jobs", all_jobs, methods=["GET", "POST"]),
         Route("/jobs/{id}", lookup.state),
         Route("/jobs/{id}/events", follow.follow),
         Route("/jobs/{id}/result", lookup.result),

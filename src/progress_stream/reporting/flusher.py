@@ -28,7 +28,7 @@ from ..errors import (
     StoreUnavailable,
     Tombstoned,
 )
-from ..events import Event
+from ..events import TERMINAL, Event
 from ..jobs import Header
 from ..settings import Settings
 from ..store.commands import Appended, Call, Command, Created, Started, Worn
@@ -56,6 +56,8 @@ ANSWER_SECONDS: Final = 2.0
 #: Calls that wait for Redis to come back; older ones are let go, the sweep and the job's start make up for them.
 MOST_CALLS: Final = 1_000
 CALL_SECONDS: Final = 60.0
+#: Between two words to an owner's list that a running job has moved on.
+TELL_SECONDS: Final = 0.25
 #: What a process that ends gives its last events.
 GOODBYE_SECONDS: Final = 1.0
 
@@ -119,8 +121,11 @@ class Flusher:
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
 
         def call() -> Created:
-            self._hint(header, "queued")
-            return self.store.send(self.store.commands.create(header, event, confirmed=confirmed))
+            if not confirmed:
+                self._hint(header, "queued")
+            created = self.store.send(self.store.commands.create(header, event, confirmed=confirmed))
+            self._hint(header, created.status, done=True)
+            return created
 
         return self.ask(call)
 
@@ -131,8 +136,11 @@ class Flusher:
             commands = self.store.commands
             queued = events.make(header.id, "queued", at=events.text_of(header.created_at))
             self.store.send(commands.create(header, queued, confirmed=True))
-            self._hint(header, str(event["type"]))
-            self.store.send(commands.intervene(header.id, event, statuses=("queued", "running", "retrying")))
+            status = str(event["type"])
+            self._hint(header, status)
+            call = commands.intervene(header.id, event, statuses=("queued", "running", "retrying"))
+            if self.store.send(call) is not None:
+                self._hint(header, status, done=True)
 
         return self.ask(call)
 
@@ -207,6 +215,8 @@ class Flusher:
             times.append(min(due if due is not None else now + SIGN_SECONDS, run.signed_at + SIGN_SECONDS))
             if run.attempt is None or (run.closed and run.drained.is_set()):
                 times.append(now)
+            if run.untold:
+                times.append(run.told_at + TELL_SECONDS)
         if self._calls:
             times.append(now)
         return max(0.0, min(times) - now)
@@ -289,6 +299,8 @@ class Flusher:
             batch = run.take(time.monotonic())
         if run.is_open and now - run.signed_at >= SIGN_SECONDS:
             self._append(run, None)
+        if run.untold and not run.silent and now - run.told_at >= TELL_SECONDS:
+            self._tell(run, None)
 
     def _start(self, run: Run) -> None:
         """Take the attempt, or learn why there is none to take."""
@@ -312,6 +324,7 @@ class Flusher:
             run.wear_out()
             return
         self._replicate()
+        self._tell(run, "running")
         run.began(time.monotonic(), answer.attempt, answer.id)
 
     def _append(self, run: Run, batch: Batch | None) -> None:
@@ -322,8 +335,8 @@ class Flusher:
             call = commands.append(run.header.id, attempt, run.nonce, run.buffer.next_sequence, (), None)
         else:
             file = run.file if batch.ends and batch.lines[-1][0] == "succeeded" else None
-            if batch.ends:
-                self._hint(run.header, batch.lines[-1][0])
+            if (status := _becomes(batch)) is not None:
+                self._hint(run.header, status)
             call = commands.append(
                 run.header.id,
                 attempt,
@@ -358,6 +371,8 @@ class Flusher:
             if batch.ends:
                 self._replicate()
                 self._ended.append((now, run))
+            # Before it counts as taken: what fails here is sent again with the batch, whose answer is known then.
+            self._tell(run, _becomes(batch))
             run.acknowledge(now, appended.id)
         if appended.cancel_requested:
             run.request_cancel()
@@ -394,6 +409,7 @@ class Flusher:
             least_attempt=run.attempt or 1,
         )
         try:
+            self._hint(run.header, "running")
             answer = self._send(call)
         except AlreadyEnded as error:
             run.end_by_others(error.state)
@@ -416,11 +432,25 @@ class Flusher:
         if self.settings.replica_wait_ms and not self.store.wait_for_replica(self.settings.replica_wait_ms):
             log.debug("no replica answered in time")
 
-    def _hint(self, header: Header, state: str) -> None:
-        if header.owner is not None:
-            self.store.send(
-                self.store.commands.hint(header.owner, header.id, header.created_at, header.actor, state)
+    def _hint(self, header: Header, state: str, *, done: bool = False) -> None:
+        """Where the job is about to be in its owner's lists, or is."""
+        self.store.send(
+            self.store.commands.hint(
+                header.owner, header.id, header.created_at, header.actor, state, done=done
             )
+        )
+
+    def _tell(self, run: Run, status: str | None) -> None:
+        """Tell who watches the owner's list: at once of another status, else often enough to look alive and no more."""
+        now = time.monotonic()
+        if status is not None:
+            self._hint(run.header, status, done=True)
+        elif now - run.told_at >= TELL_SECONDS:
+            self.store.send(self.store.commands.changed(run.header.owner, run.header.id))
+        else:
+            run.untold = True
+            return
+        run.told_at, run.untold = now, False
 
     def _forget(self, run: Run) -> None:
         with self._lock:
@@ -461,6 +491,12 @@ class Flusher:
         now = time.monotonic()
         while self._ended and now - self._ended[0][0] > REOFFER_SECONDS:
             self._ended.popleft()
+
+
+def _becomes(batch: Batch) -> str | None:
+    """The status that the job has with this batch; None: the same as before."""
+    types = (type for type, _ in reversed(batch.lines))
+    return next((type for type in types if type == "retrying" or type in TERMINAL), None)
 
 
 _flushers: dict[tuple[str | None, str], Flusher] = {}

@@ -56,6 +56,9 @@ class Run:
         self.last_id: EventId | None = None
         self.heard_at: float | None = None
         self.signed_at = 0.0
+        #: When its owner's watchers were told last that it moved on, and whether it has since.
+        self.told_at = 0.0
+        self.untold = False
         self.file: dict[str, Any] | None = None
         self.cancel_requested = False
         self.superseded = False

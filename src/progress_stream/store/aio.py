@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -47,6 +47,28 @@ class AsyncStore:
             await self.client.connection_pool.disconnect(inuse_connections=False)
         raise NotAPrimary("the Redis server that answered is not a primary")
 
+    async def looks(self, calls: Sequence[Call[Look]]) -> list[Look]:
+        """Many looks in one round trip. Raises NotAPrimary as `look` does."""
+        if not calls:
+            return []
+        for _ in range(2):
+            found = await self._looks(calls)
+            if all(look.role == "master" for look in found):
+                return found
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+        raise NotAPrimary("the Redis server that answered is not a primary")
+
+    async def _looks(self, calls: Sequence[Call[Look]]) -> list[Look]:
+        lines = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+        try:
+            replies = await self._pipeline(lines)
+        except NoScriptError:
+            # A pipeline cannot fall back to EVAL for one of its lines: the script is loaded with it.
+            replies = (await self.pipeline([("SCRIPT LOAD", calls[0].script.source), *lines]))[1:]
+        except FAILURES as error:
+            raise mapped(error) from error
+        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
+
     async def _script(self, call: Call[Any]) -> Any:
         try:
             return await self._execute("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
@@ -62,13 +84,16 @@ class AsyncStore:
 
     async def pipeline(self, lines: Any) -> list[Any]:
         """The answers of many commands in one round trip; raw."""
+        try:
+            return await self._pipeline(lines)
+        except FAILURES as error:
+            raise mapped(error) from error
+
+    async def _pipeline(self, lines: Any) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
         for line in lines:
             pipeline.execute_command(*line)
-        try:
-            return list(await pipeline.execute())
-        except FAILURES as error:
-            raise mapped(error) from error
+        return list(await pipeline.execute())
 
     async def close(self) -> None:
         await self.client.aclose()

@@ -18,7 +18,7 @@ from ..errors import AlreadyEnded, NoSuchJob, SequenceHole, StaleAttempt, StoreU
 from ..events import TERMINAL, Event, EventId
 from ..jobs import Control, Header, Record, State
 from ..settings import Settings
-from .keys import Keys
+from .keys import STATES, Keys
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def script(name: str) -> Script:
     """The script of that name from `scripts/`."""
     folder = files(__package__) / "scripts"
     source = (folder / f"{name}.lua").read_text()
-    if name != "read":
+    if name not in ("read", "page"):
         source = (folder / "_control.lua").read_text() + source
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
@@ -278,7 +278,7 @@ class Commands:
     def _due_ms(self, status: str) -> int:
         """When the sweep should look at a job that takes this status; 0 leaves what was set. Ended ones: their files."""
         if status in TERMINAL:
-            return self._settings.state_seconds * 1000
+            return (self._settings.state_seconds - last_look_seconds(self._settings)) * 1000
         if status == "retrying":
             return self._settings.abandoned_seconds * 1000
         return self._settings.stalled_seconds * 1000
@@ -316,22 +316,73 @@ class Commands:
 
         return Command(tuple(("GET", f"{key}:{name}") for name in names), read)
 
-    def hint(self, owner: str, job: str, created_at: int, actor: str, state: str) -> Command[None]:
-        """Note a job in its owner's lists; written before the job itself, for a reader drops what does not fit."""
-        names = (
-            self.keys.hints(owner), self.keys.hints(owner, state=state), self.keys.hints(owner, actor=actor),
-            self.keys.hints(owner, state=state, actor=actor),
-        )  # fmt: skip
-        return Command(tuple(("ZADD", name, created_at, job) for name in names), lambda _: None)
+    def hint(
+        self, owner: str | None, job: str, created_at: int, actor: str, state: str, *, done: bool = False
+    ) -> Call[int]:
+        """Note in its owner's lists that a job takes a state, before it is written, and once more when it is `done`.
 
-    def hinted(
-        self, owner: str, *, state: str | None = None, actor: str | None = None, limit: int = 200
-    ) -> Command[list[str]]:
-        """The newest ids in one of an owner's lists: hints, to be checked against each job."""
+        Then the other states' lists let it go, and the owner's watchers are told. A list holds hints: a reader checks each.
+        """
+        name = owner or ""
+        keys = (self.keys.changed(name), *self.keys.lists(name, actor))
+        args = (job, self.keys.owner_channel(name), created_at, STATES.index(state) + 1, int(done))
+        return Call(script("hint"), keys, args, int)
+
+    def changed(self, owner: str | None, job: str) -> Call[int]:
+        """Note that a job has changed, but for its state, and tell the owner's watchers."""
+        name = owner or ""
+        return Call(script("hint"), (self.keys.changed(name),), (job, self.keys.owner_channel(name)), int)
+
+    def unlist(self, owner: str | None, job: str, actor: str, gone_in_ms: int = 0) -> Call[int]:
+        """Take a job that is gone, or will be then, out of its owner's lists, and tell the owner's watchers."""
+        name = owner or ""
+        keys = (self.keys.changed(name), *self.keys.lists(name, actor))
+        args = (job, self.keys.owner_channel(name), gone_in_ms, self.changes_ms)
+        return Call(script("unlist"), keys, args, int)
+
+    @property
+    def changes_ms(self) -> int:
+        """How far back it is known which jobs changed: longer than any of them outlives its end."""
+        return (self._settings.state_seconds + 3_600) * 1000
+
+    def page(
+        self, owner: str, state: str | None, actor: str | None, after: tuple[int, str] | None, count: int
+    ) -> Call[list[tuple[int, str]]]:
+        """The next (created_at, id) of one of an owner's lists after such a place, newest first."""
+        score, member = ("", "") if after is None else (str(after[0]), after[1])
         key = self.keys.hints(owner, state=state, actor=actor)
-        return Command(
-            (("ZREVRANGE", key, 0, limit - 1),), lambda replies: [id.decode() for id in replies[0]]
-        )
+
+        def read(reply: Any) -> list[tuple[int, str]]:
+            return [(int(float(at)), id.decode()) for id, at in zip(reply[::2], reply[1::2], strict=True)]
+
+        return Call(script("page"), (key,), (score, member, count), read)
+
+    def drop_hints(
+        self, owner: str, state: str | None, actor: str | None, jobs: Sequence[str]
+    ) -> Command[None]:
+        """Take jobs out of the one list in which a reader found that they do not belong."""
+        key = self.keys.hints(owner, state=state, actor=actor)
+        return Command((("ZREM", key, *jobs),), lambda _: None)
+
+    def changed_since(
+        self, owner: str, since: int, offset: int, count: int
+    ) -> Command[list[tuple[int, str]]]:
+        """An owner's jobs by the time of their last change (ms) from `since` on; one in the future: it will be gone then."""
+        key = self.keys.changed(owner)
+        line = ("ZRANGE", key, since, "+inf", "BYSCORE", "LIMIT", offset, count, "WITHSCORES")
+
+        def read(replies: list[Any]) -> list[tuple[int, str]]:
+            return [(int(float(at)), id.decode()) for id, at in _pairs(replies[0])]
+
+        return Command((line,), read)
+
+    def changes_of(self, owner: str, jobs: Sequence[str]) -> Command[list[int | None]]:
+        """When each of these jobs of an owner changed last (ms), as far as that is known."""
+
+        def read(replies: list[Any]) -> list[int | None]:
+            return [None if at is None else int(float(at)) for at in replies[0]]
+
+        return Command((("ZMSCORE", self.keys.changed(owner), *jobs),), read)
 
     def due(self, partition: int, until_ms: int, limit: int) -> tuple[str | int, ...]:
         return ("ZRANGE", self.keys.due(partition), "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
@@ -415,6 +466,23 @@ def _record(fields: list[bytes | None]) -> Record | None:
         end=None if end is None else events.decode(end), file=None if file is None else events.decode(file),
         confirmed=confirmed == b"1", fingerprint=(fingerprint or b"").decode(),
     )  # fmt: skip
+
+
+def _pairs(reply: Any) -> list[tuple[bytes, Any]]:
+    """Members with their scores, as redis-py hands them over in either protocol."""
+    if reply and isinstance(reply[0], (list, tuple)):
+        return [(id, at) for id, at in reply]
+    return list(zip(reply[::2], reply[1::2], strict=True))
+
+
+def last_look_seconds(settings: Settings) -> int:
+    """How long before its state expires an ended job is looked at once more, while its owner is still known."""
+    return min(10, settings.state_seconds // 2)
+
+
+def listed(state: State) -> tuple[str | None, str, int, str]:
+    """What places a job in its owner's lists: owner, id, created_at (ms), actor. The first arguments of `hint`."""
+    return state["owner"], state["id"], events.ms_of(state["created_at"]), state["actor"]
 
 
 def _number(text: bytes | None) -> int | None:

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 #: Fixed for ever: another number would be a migration of every stored job.
 PARTITIONS: Final = 256
+#: In the order in which `hint.lua` numbers them: the last three are the ends.
+STATES: Final = ("queued", "running", "retrying", "succeeded", "failed", "cancelled")
 
 
 def partition_of(job: str) -> int:
@@ -57,6 +59,10 @@ class Keys:
         """Set once, random: when it is another one, Redis was emptied (FLUSHALL leaves the replid as it was)."""
         return f"{self.namespace}:marker"
 
+    def streaming(self) -> str:
+        """The switch: there and `off` while pages are to poll."""
+        return f"{self.namespace}:streaming"
+
     def sweeper(self) -> str:
         """Who sweeps now: a lease of a few seconds."""
         return f"{self.namespace}:sweeper"
@@ -67,8 +73,28 @@ class Keys:
     def record(self, kind: str, key: str) -> str:
         return f"{self.namespace}:{kind}:{key}"
 
+    def _owner(self, owner: str) -> str:
+        """All of one owner lies in one slot. The empty name holds the jobs of nobody."""
+        return f"{self.namespace}:{{o{quote(owner, safe='')}}}"
+
     def hints(self, owner: str, *, state: str | None = None, actor: str | None = None) -> str:
-        """An owner's jobs by creation time: all, by state, by actor, by both. All of one owner in one slot."""
-        kind = f"state={state or '*'}:actor={quote(actor or '*', safe='*')}"
-        name = quote(owner, safe="")
-        return f"{self.namespace}:{{o{name}}}:jobs:{kind}"
+        """An owner's jobs by creation time: all, by state, by actor, by both."""
+        # A quoted name holds no `*`: no actor can be called as the list of all.
+        kind = f"state={state or '*'}:actor={'*' if actor is None else quote(actor, safe='')}"
+        return f"{self._owner(owner)}:jobs:{kind}"
+
+    def lists(self, owner: str, actor: str) -> tuple[str, ...]:
+        """Every list that a job can be in: all, its actor's, each state's, and each state's of its actor."""
+        return (
+            self.hints(owner), self.hints(owner, actor=actor),
+            *(self.hints(owner, state=state) for state in STATES),
+            *(self.hints(owner, state=state, actor=actor) for state in STATES),
+        )  # fmt: skip
+
+    def changed(self, owner: str) -> str:
+        """An owner's jobs by the time of their last change, which is Redis' own."""
+        return f"{self._owner(owner)}:changed"
+
+    def owner_channel(self, owner: str) -> str:
+        """Where it is told that one of an owner's jobs has changed."""
+        return f"{self._owner(owner)}:{self.database}:changed"

@@ -12,10 +12,10 @@ from typing import Final
 
 from .. import events, jobs
 from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
-from ..events import EventId
+from ..events import TERMINAL, EventId
 from ..jobs import Limits, Lose, Record, Stall, Wait
 from ..settings import Settings
-from .commands import Command
+from .commands import Command, last_look_seconds, listed
 from .keys import PARTITIONS, partition_of
 from .sync import SyncStore
 
@@ -35,6 +35,7 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._limits = Limits(settings.stalled_seconds * 1000, settings.abandoned_seconds * 1000)
+        self._last_look_ms = last_look_seconds(settings) * 1000 + 1_000
         self._forget_files = forget_files or (lambda job: None)
         self._name = uuid.uuid4().hex
 
@@ -57,7 +58,7 @@ class Sweeper:
                 self._forget_files(job)
                 self._store.send(self._store.commands.settle(partition, job))
             else:
-                self._store.send(self._store.commands.postpone(partition, job, look.now + 60_000))
+                self._unlist(partition, look.record)
             return 0
         match jobs.verdict(look.record, look.now, self._limits):
             case Wait(None):
@@ -70,6 +71,12 @@ class Sweeper:
                 return self._stall(job, look.record, silent, look.now)
             case Lose(message):
                 return self._lose(job, look.record, message, look.now)
+
+    def _unlist(self, partition: int, record: Record) -> None:
+        """It expires soon: it leaves its owner's lists while it is still known whose it is. Then its files are next."""
+        owner, job, _, actor = listed(record.packed)
+        now = self._store.send(self._store.commands.unlist(owner, job, actor, self._last_look_ms))
+        self._store.send(self._store.commands.postpone(partition, job, now + self._last_look_ms))
 
     def _stall(self, job: str, record: Record, silent_ms: int, now: int) -> int:
         event = events.make(job, "stalled", at=events.text_of(now), silent_seconds=silent_ms // 1000)
@@ -87,12 +94,19 @@ class Sweeper:
             job, event, statuses=[record.control.status], attempt=record.control.attempt, seen_at=record.seen_at, field=field,
             due_ms=due_ms,
         )  # fmt: skip
+        status = str(event["type"])
+        if status in TERMINAL:
+            self._store.send(self._store.commands.hint(*listed(record.packed), status))
         try:
             done: EventId | None = self._store.send(call)
         except (AlreadyEnded, NoSuchJob, Tombstoned):
             return 0
         if done is None:
             return 0
+        if status in TERMINAL:
+            self._store.send(self._store.commands.hint(*listed(record.packed), status, done=True))
+        else:
+            self._store.send(self._store.commands.changed(record.packed["owner"], job))
         log.warning("job %s: %s", job, event["type"], extra={"job": job, "type": event["type"]})
         return 1
 

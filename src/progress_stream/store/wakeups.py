@@ -11,7 +11,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast, cast
+from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import parse_url
