@@ -102,7 +102,9 @@ class Settings(BaseSettings):
     streaming: bool = Field(True, description="false: pages poll")
     poll_seconds: Seconds = Field(2, description="how often a page polls where it must")
     cors_origins: Names = Field((), description="origins of pages elsewhere that may ask; none: CORS is off")
-    admin_port: int | None = Field(None, ge=0, le=65_535, description="a port of its own for metrics")
+    admin_port: int | None = Field(
+        None, ge=0, le=65_535, description="a port of its own for metrics and the list of open streams"
+    )
 
     @field_validator("jwt_algorithms", "cors_origins", mode="before")
     @classmethod

@@ -109,6 +109,11 @@ def refuse_ticket(who: Who) -> None:
         raise AccessError("a ticket only reads jobs: this needs a token")
 
 
+def address_of(request: Request) -> str | None:
+    """The client's address, as far as the proxies that are trusted tell it."""
+    return None if request.client is None else request.client.host
+
+
 def stream_ended(request: Request) -> Callable[[float, int], None]:
     """Writes the last access line of a stream. Holds on to nothing of the request: there may be 20,000 of them."""
     request_id = getattr(request.state, "request_id", "-")

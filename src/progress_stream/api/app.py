@@ -26,6 +26,9 @@ async def all_jobs(request: Request) -> Response:
     return await (submit.create if request.method == "POST" else listing.jobs_page)(request)
 
 
+from .operating import admin_app, metrics, streams
+
+
 def routes() -> list[Route]:
     """Every address, in the order in which they are tried."""
     return [
@@ -35,6 +38,8 @@ def routes() -> list[Route]:
         Route("/healthz", health.healthz),
         Route("/readyz", health.readyz),
         Route("/actors", submit.actors),
+        Route("/metrics", metrics),
+        Route("/admin/streams", streams),
         Route("/tickets", tickets.create, methods=["POST"]),
         Route("/jobs", all_jobs, methods=["GET", "POST"]),
         Route("/jobs/{id}", lookup.state),
@@ -73,6 +78,7 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.parts = built
     app.state.drain = built.drain
+    app.state.admin = admin_app(built)
     return app
 
 

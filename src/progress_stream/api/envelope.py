@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .. import metrics
 from .problems import Problem, of
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Envelope:
             took = round((time.monotonic() - began) * 1000)
             template = self._templates.get(scope.get("endpoint"), "-")
             # 0: the client left before it got an answer.
+            metrics.answered(scope["method"], template, status)
             access_log.info("%s %s %d %d ms id=%s", scope["method"], template, status, took, request_id)
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .. import events
+from .. import events, metrics
 from ..auth.keys import KeysUnavailable
 from ..auth.who import Who
 from ..errors import NoSuchJob, StoreUnavailable, TokenExpired
@@ -136,6 +136,7 @@ def _refusal(hub: Hub, who: Who) -> str | None:
 
 def busy(request: Request, reason: str, seconds: float) -> Response:
     """Come back later: an event for EventSource, a problem for all others."""
+    metrics.refused(reason)
     if _accepts_stream(request):
         body = b'{"reason":"%b","retry_after":%.1f}' % (reason.encode(), seconds)
         return _plain_stream(sse.encode(retry=round(seconds * 1000), event="busy", data=body))
@@ -165,6 +166,7 @@ def _stream(
         else None,
         expires_at=who.expires_at,
         on_end=access.stream_ended(request),
+        address=access.address_of(request),
     )
     return FollowResponse(hub, job, first, start, may_hand_over=not record.terminal)
 
@@ -209,6 +211,10 @@ class SendSink:
     @property
     def ready(self) -> bool:
         return not self._pending and not self._over
+
+    @property
+    def unsent(self) -> int:
+        return sum(map(len, self._pending))
 
     def write(self, data: bytes) -> None:
         self._pending.append(data)

@@ -60,6 +60,7 @@ async def answer(
             owner=who.subject,
             expires_at=who.expires_at,
             on_end=access.stream_ended(request),
+            address=access.address_of(request),
         )
         if not await _wait(parts, job, start, seconds, request.receive):
             return Response(status_code=204)
@@ -77,6 +78,10 @@ class _Waker:
     @property
     def ready(self) -> bool:
         return not self.woken.is_set()
+
+    @property
+    def unsent(self) -> int:
+        return 0
 
     def write(self, data: bytes) -> None:
         if data:

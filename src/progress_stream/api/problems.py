@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import errors, events
+from .. import errors, events, metrics
 from ..auth.bearer import challenge
 from ..auth.keys import KeysUnavailable
 
@@ -109,6 +109,7 @@ def _unknown_actor(error: Exception) -> Problem:
 
 
 def _too_large(error: Exception) -> Problem:
+    metrics.refused("too_large")
     return Problem(413, "too-large", "Too large", str(error))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from .. import metrics
 from .wheel import Stall, Wheel
 
 if TYPE_CHECKING:
@@ -246,6 +247,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._may_still_answer():
             return
         logger.info("A request with a head over the limit was refused")
+        metrics.refused("head_too_large")
         self.transport.write(_answer_431(self.limits, self.server_state.default_headers))
         if not self.transport.can_write_eof():
             self.transport.close()

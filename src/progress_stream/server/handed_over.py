@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from ..streaming.sink import Attach, Ended, Stream
-from .wheel import Stall, Wheel
+from .wheel import Stall, Wheel, untaken
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,11 @@ class HandedOver(asyncio.Protocol):
     def ready(self) -> bool:
         transport = self._transport
         return transport is not None and not (self._paused or self._ending or transport.is_closing())
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not acknowledged."""
+        return 0 if self._transport is None else untaken(self._transport)
 
     def write(self, data: bytes) -> None:
         transport = self._transport

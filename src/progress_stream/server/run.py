@@ -10,7 +10,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -80,7 +81,7 @@ def make_server(
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": GRACE_SECONDS,
     }
-    return DrainingServer(uvicorn.Config(app, **(chosen | options)), on_listening)
+    return DrainingServer(uvicorn.Config(app, **(chosen | options)), on_listening, _inside(app, settings))
 
 
 class DrainingServer(uvicorn.Server):
@@ -90,9 +91,12 @@ class DrainingServer(uvicorn.Server):
     raises the signal again at the end, which would make a clean exit look like a kill.
     """
 
-    def __init__(self, config: uvicorn.Config, on_listening: Listening | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_listening: Listening | None = None, inside: Inside | None = None
+    ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
+        self._inside = inside
         self._stops = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -112,6 +116,9 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        if self._inside is not None:
+            # First of all: where its port is taken, nothing has begun yet.
+            await self._inside.open(host_of(sockets))
         await super().startup(sockets)
         if self.started and self._on_listening is not None and sockets:
             self._on_listening(url_of(sockets[0], secure=self.config.is_ssl))
@@ -126,6 +133,8 @@ class DrainingServer(uvicorn.Server):
             self._drain.cancel()
         await super().shutdown(sockets)
         self._cut()
+        if self._inside is not None:
+            await self._inside.close()
         await asyncio.sleep(0)  # for the connections to hear of it
         self._loop = None
 
@@ -146,13 +155,58 @@ class DrainingServer(uvicorn.Server):
             getattr(held, "transport", held).abort()
 
 
+class Inside:
+    """A second, smaller server in the same loop: what only those inside may reach, on a port of its own, until the very end."""
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self._settings = settings
+        config = uvicorn.Config(
+            app, http=stream_protocol(settings), ws="none", lifespan="off", access_log=False, log_config=None,
+            server_header=False, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = _Unsignalled(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self, host: str) -> None:
+        """Raises InvalidInput where the port cannot be listened on."""
+        listener = listen(host, self._settings.admin_port or 0, self._settings, field="ADMIN_PORT")
+        logger.info("for the inside: %s/metrics and /admin/streams", url_of(listener))
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    async def close(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+        if self._serving is not None:
+            await self._serving
+
+
+class _Unsignalled(uvicorn.Server):
+    """Signals are the other server's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _inside(app: Any, settings: Settings) -> Inside | None:
+    admin = getattr(getattr(app, "state", None), "admin", None)
+    return None if admin is None or settings.admin_port is None else Inside(admin, settings)
+
+
+def host_of(sockets: list[socket.socket] | None) -> str:
+    """Where the first of these listens; the loopback where that is no address."""
+    for listener in sockets or []:
+        if listener.family in {socket.AF_INET, socket.AF_INET6}:
+            return str(listener.getsockname()[0])
+    return "127.0.0.1"
+
+
 def drain_of(app: Any) -> Callable[[], Awaitable[None]] | None:
     """The application's drain, if it has one."""
     drain: Callable[[], Awaitable[None]] | None = getattr(getattr(app, "state", None), "drain", None)
     return drain
 
 
-def listen(host: str, port: int, settings: Settings) -> socket.socket:
+def listen(host: str, port: int, settings: Settings, *, field: str = "port") -> socket.socket:
     """A listening socket; what is set on it every accepted connection inherits. Raises InvalidInput."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
@@ -161,7 +215,7 @@ def listen(host: str, port: int, settings: Settings) -> socket.socket:
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InvalidInput(
-            "port", f"{host}:{port} cannot be listened on: {why}", "a free port, or 0 for any"
+            field, f"{host}:{port} cannot be listened on: {why}", "a free port, or 0 for any"
         ) from None
     listener.setblocking(False)
     _tune(listener, settings)

@@ -65,7 +65,7 @@ class Watcher:
     """One client that follows a job: the hub's side of a sink (`streaming.sink.Stream`)."""
 
     __slots__ = (
-        "bytes", "catching", "ends_at", "epoch", "expires_at", "format", "gone", "hub", "live", "malformed", "n",
+        "address", "bytes", "catching", "ends_at", "epoch", "expires_at", "format", "gone", "hub", "live", "malformed", "n",
         "on_end", "opened_at", "owner", "replay_n", "sink", "slot", "topic",
     )  # fmt: skip
 
@@ -81,6 +81,7 @@ class Watcher:
         self.ends_at = start.ends_at
         self.expires_at = start.expires_at
         self.on_end = start.on_end
+        self.address = start.address
         self.opened_at = hub.now()
         self.bytes = 0
         self.live = False
@@ -91,6 +92,12 @@ class Watcher:
     @property
     def place(self) -> EventId:
         return EventId(self.epoch, self.n)
+
+    @property
+    def lag(self) -> int:
+        """Events that were heard of and not yet written to it."""
+        last = self.topic.log.last
+        return max(last.n - self.n, 0) if last is not None else 0
 
     def write(self, data: bytes, place: EventId | None = None) -> None:
         size = len(data)
@@ -113,7 +120,7 @@ class Watcher:
 class Start:
     """With what a watcher begins. `position` None: malformed. `ends_at` in the hub's clock, `expires_at` in Unix time."""
 
-    __slots__ = ("ends_at", "expires_at", "format", "on_end", "owner", "position")
+    __slots__ = ("address", "ends_at", "expires_at", "format", "on_end", "owner", "position")
 
     def __init__(
         self,
@@ -124,6 +131,7 @@ class Start:
         ends_at: float | None = None,
         expires_at: float | None = None,
         on_end: Callable[[float, int], None] | None = None,
+        address: str | None = None,
     ) -> None:
         self.position = position
         self.format = format
@@ -131,6 +139,7 @@ class Start:
         self.ends_at = ends_at
         self.expires_at = expires_at
         self.on_end = on_end
+        self.address = address
 
 
 class LiveTopic:
@@ -265,6 +274,10 @@ class Hub:
 
     def _all(self) -> list[Watcher]:
         return [watcher for topic in self._topics.values() for watcher in topic.watchers]
+
+    def clients(self) -> list[Any]:
+        """Everybody who is served here, with a job or with a list."""
+        return list(self._all())
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

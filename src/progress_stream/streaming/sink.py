@@ -23,6 +23,11 @@ class Sink(Protocol):
         """May take more now: neither paused nor ending nor gone."""
         ...
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here or in the kernel for the client to take them."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Send whole frames. Also kept while not ready, for last words; whoever writes history then grows memory."""
         ...
