@@ -19,14 +19,12 @@ from ..auth.who import Authenticate
 from ..errors import ProgressStreamError
 from ..settings import Settings
 from . import envelope, follow, health, listing, lookup, pages, parts, problems, submit, tickets
+from .operating import admin_app, metrics, streams
 
 
 async def all_jobs(request: Request) -> Response:
     """One route for both methods: of two, a third method's answer would name the first one's alone as allowed."""
     return await (submit.create if request.method == "POST" else listing.jobs_page)(request)
-
-
-from .operating import admin_app, metrics, streams
 
 
 def routes() -> list[Route]:
