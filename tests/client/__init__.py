@@ -1,0 +1,1 @@
+"""Clients of this package against a real server."""
