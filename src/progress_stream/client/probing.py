@@ -5,6 +5,7 @@ It follows nothing by itself: no resume, no retry, no redirect. What was seen is
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -71,7 +72,7 @@ class Answer:
     def longest_silence(self) -> float:
         """Seconds without a byte, from the answer's head to its end."""
         times = [self.head_at or self.asked_at, *self.byte_at, self.ended_at]
-        return max(after - before for before, after in zip(times, times[1:], strict=False))
+        return max(after - before for before, after in itertools.pairwise(times))
 
     def arrivals(self) -> dict[str, float]:
         """When each event of the job came, by its id."""
@@ -132,7 +133,9 @@ class Server:
             with httpx2.Client(timeout=httpx2.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS)) as client:
                 return client.request(method, self.url + path, **options)
         except httpx2.HTTPError as error:
-            raise ProgressStreamError(f"no answer from {self.url}: {error or type(error).__name__}") from error
+            raise ProgressStreamError(
+                f"no answer from {self.url}: {error or type(error).__name__}"
+            ) from error
 
     # -- streams
 

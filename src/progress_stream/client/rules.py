@@ -462,6 +462,7 @@ class Fold:
             self.snapshot(state, state.get("last_event_id"))
         else:
             self.state = self.state | {name: state.get(name) for name in _IDENTITY}
+            self.state["updated_at"] = state.get("created_at")
 
     def snapshot(self, state: Mapping[str, Any], through: object) -> None:
         """Everything up to `through` is in this state."""

@@ -31,7 +31,6 @@ def test_from_the_beginning(vector: dict[str, Any]) -> None:
     """As the server does."""
     state = fold_all(fresh(), vector["events"])
 
-    # `updated_at` before any event is the server's own.
     assert vector["expect"] == {name: state[name] for name in vector["expect"]}
 
 
