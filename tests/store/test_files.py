@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     """The local one moves a finished file to its place; others write it there."""
     if request.param == "file":
         return Files((tmp_path / "files").as_uri())
-    return Files(f"memory://{"1f0c2d3e4b5a69788796a5b4c3d2e1f0"}/files", allowed_protocols=(*ALLOWED_PROTOCOLS, "memory"))
+    return Files(f"memory://{uuid4().hex}/files", allowed_protocols=(*ALLOWED_PROTOCOLS, "memory"))
 
 
 @pytest.fixture
@@ -174,7 +175,9 @@ def test_only_job_ids_make_folders(local: Files, folder: Path, job_id: str):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("job_id", ["a", "A", "a.b_c-D", "x" * 128, "X" * 128, "job~12", "...", "1f0c2d3e4b5a69788796a5b4c3d2e1f0"])
+@pytest.mark.parametrize(
+    "job_id", ["a", "A", "a.b_c-D", "x" * 128, "X" * 128, "job~12", "...", "1f0c2d3e4b5a69788796a5b4c3d2e1f0"]
+)
 def test_every_job_has_files(files: Files, job_id: str):
     """Whatever its id is."""
     ref = files.save(job_id, "a", "text/plain", [b"x"])
