@@ -1,6 +1,7 @@
 """What a job says when all goes as its actor wants it."""
 
 import asyncio
+import json
 import threading
 import time
 from typing import Any
@@ -303,20 +304,25 @@ def test_a_delayed_message_is_queued_with_the_time_it_is_due(stack: Stack) -> No
     assert ["queued", "started", "succeeded"] == stack.types(message.message_id)
 
 
-def test_submittable_actors_are_announced(stack: Stack) -> None:
-    """As soon as a worker has booted, with the schema of their arguments."""
+def test_actors_that_report_are_announced(stack: Stack) -> None:
+    """As soon as a worker has booted; those that may be started from outside with the schema of their arguments."""
 
     @stack.actor(submit=True, title="Count it")
     def offered(n: int, label: str = "rows") -> None: ...
 
     @stack.actor()
+    def quiet() -> None: ...
+
+    @stack.actor(progress=False)
     def hidden() -> None: ...
 
     stack.work()
     names = until(lambda: stack.store.send(stack.store.commands.announced_names()))
-    until(lambda: stack.store.send(stack.store.commands.announced(["offered"])))
+    found = until(lambda: stack.store.send(stack.store.commands.announced(names)))
 
-    assert ["offered"] == names
+    assert {"offered": True, "quiet": False} == {
+        name: json.loads(text)["schema"] is not None for name, text in found.items()
+    }
 
 
 def test_a_saved_file_becomes_the_result(stack: Stack) -> None:

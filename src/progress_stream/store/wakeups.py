@@ -133,7 +133,9 @@ class Wakeups:
         tries = 0
         while True:
             try:
-                connection = await asyncio.wait_for(self._connect(), _CONNECT_SECONDS)
+                # Not wait_for: before Python 3.12 it may swallow the cancellation that ends this task.
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    connection = await self._connect()
             except (OSError, TimeoutError, ssl.SSLError, ConnectionError) as error:
                 log.warning("the subscription to Redis cannot be made: %s", type(error).__name__)
             else:
