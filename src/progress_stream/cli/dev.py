@@ -174,6 +174,8 @@ def start_worker(settings: Settings, module: str, folders: list[Path]) -> Child:
         "FILES_URL": settings.effective_files_url,
     }
     env = {name: value for name, value in os.environ.items() if not _is_secret(name)}
+    # The web server's, in this process.
+    env.pop("PROGRESS_STREAM_ADMIN_PORT", None)
     env |= {f"PROGRESS_STREAM_{name}": str(value) for name, value in told.items()}
     command = [sys.executable, "-m", "progress_stream.cli.worker", module, *map(str, folders)]
     return GuardedProgram(command, env)

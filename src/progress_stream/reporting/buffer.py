@@ -98,6 +98,9 @@ class Buffer:
         self._left_out = 0
         self._lost = 0
         self._summary_due: float | None = None
+        #: For whoever counts, who sets them back: reports that a newer one replaced, and events that were left out.
+        self.coalesced = 0
+        self.dropped = 0
 
     # What the actor says
 
@@ -122,6 +125,7 @@ class Buffer:
         self.meter.set(usable_done, usable_total)
         self._unit = unit if unit is not None else self._unit
         self._message = message if message is not None else self._message
+        self.coalesced += self._progress_at is not None
         self._progress_at = wall
 
     def advance(self, wall: float, count: object) -> None:
@@ -200,6 +204,11 @@ class Buffer:
     def empty(self) -> bool:
         """True when Redis has acknowledged all that was said."""
         return self._inflight is None and not self._queue and self._progress_at is None and not self._left_out
+
+    @property
+    def waiting(self) -> int:
+        """Events that Redis has not acknowledged."""
+        return len(self._queue) + (0 if self._inflight is None else len(self._inflight.lines))
 
     def acknowledge(self) -> None:
         """Redis has the frozen batch."""
@@ -282,6 +291,7 @@ class Buffer:
         for entry in self._queue:
             if (self._bytes > most_bytes or count > most_events) and what(entry):
                 count -= 1
+                self.dropped += 1
                 self._bytes -= len(entry.data)
                 self._left_out += entry.type == "log"
                 self._lost += entry.type not in {"log", "progress"}
@@ -298,6 +308,7 @@ class Buffer:
 
     def _leave_out(self, now: float, count: int) -> None:
         self._left_out += count
+        self.dropped += count
         if self._summary_due is None:
             self._summary_due = now + SUMMARY_SECONDS
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from .. import events
+from .. import events, metrics
 from ..errors import (
     AlreadyEnded,
     NoSuchJob,
@@ -30,6 +30,7 @@ from ..errors import (
 )
 from ..events import TERMINAL, Event
 from ..jobs import Header
+from ..metrics import WorkerTally
 from ..settings import Settings
 from ..store.commands import Appended, Call, Command, Created, Started, Worn
 from ..store.connect import sync_client
@@ -58,6 +59,8 @@ MOST_CALLS: Final = 1_000
 CALL_SECONDS: Final = 60.0
 #: Between two words to an owner's list that a running job has moved on.
 TELL_SECONDS: Final = 0.25
+#: How often numbers for Prometheus are brought up to date; a scrape comes more seldom.
+PUBLISH_SECONDS: Final = 1.0
 #: What a process that ends gives its last events.
 GOODBYE_SECONDS: Final = 1.0
 
@@ -98,6 +101,8 @@ class Flusher:
         self._marker: str | None = None
         self._marker_at = 0.0
         self._leaving = False
+        self.tally = WorkerTally(self._count_up)
+        self._published_at = 0.0
 
     # For everybody
 
@@ -200,6 +205,27 @@ class Flusher:
                 time.sleep(PAUSE_SECONDS[1])
             else:
                 self._reached()
+            self._publish()
+
+    def _publish(self) -> None:
+        now = time.monotonic()
+        if now - self._published_at >= PUBLISH_SECONDS and metrics.wanted():
+            self._published_at = now
+            self.tally.publish()
+
+    def _count_up(self) -> None:
+        """What the runs have counted."""
+        with self._lock:
+            self.tally.buffered = sum(self._count(run) for run in self._runs)
+
+    def _count(self, run: Run) -> int:
+        """Takes over what a run has counted since; how many of its events wait."""
+        with run.lock:
+            buffer = run.buffer
+            self.tally.coalesced += buffer.coalesced
+            self.tally.dropped += buffer.dropped
+            buffer.coalesced = buffer.dropped = 0
+            return 0 if run.silent else buffer.waiting
 
     def _gather(self) -> None:
         left = self._sent_at + GATHER_SECONDS - time.monotonic()
@@ -374,6 +400,7 @@ class Flusher:
             # Before it counts as taken: what fails here is sent again with the batch, whose answer is known then.
             self._tell(run, _becomes(batch))
             run.acknowledge(now, appended.id)
+            self.tally.appended += len(batch.lines)
         if appended.cancel_requested:
             run.request_cancel()
         if appended.stalled and batch is None:
@@ -456,6 +483,8 @@ class Flusher:
         with self._lock:
             if run in self._runs:
                 self._runs.remove(run)
+                self._count(run)
+                self.tally.superseded += run.superseded
 
     # Losses of the server
 

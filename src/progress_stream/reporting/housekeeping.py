@@ -1,4 +1,4 @@
-"""What a worker process does for all: announces its submittable actors, and takes its turn in the sweep. A thread of its own.
+"""What a worker process does for all: announces its actors, takes its turn in the sweep, shows its numbers. A thread of its own.
 
 A sweep may take long where many jobs are due, and must not hold up the reports of the process' own jobs.
 """
@@ -17,6 +17,7 @@ from ..store.connect import sync_client
 from ..store.files import Files
 from ..store.sweep import EVERY_SECONDS, Sweeper
 from ..store.sync import SyncStore
+from .showing import Shown
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Housekeeper:
         self._thread = threading.Thread(target=self._work, name="progress-stream-housekeeper", daemon=True)
         self._announced: frozenset[str] = frozenset()
         self._since_announced = ANNOUNCE_SECONDS
+        self.shown = None if settings.admin_port is None else Shown(settings.admin_port)
 
     def start(self) -> None:
         self._thread.start()
@@ -50,6 +52,8 @@ class Housekeeper:
         files = Files(self._settings.effective_files_url)
         sweeper = Sweeper(self._store, self._settings, files.delete_job)
         while not self._stopping.is_set():
+            if self.shown is not None:
+                self._try(self.shown.open)
             self._try(self._announce)
             self._try(sweeper.run_once)
             # Drawn anew each time, so that the processes of a fleet do not all ask for the lease at once.
@@ -57,6 +61,8 @@ class Housekeeper:
             self._since_announced += pause
             self._stopping.wait(pause)
         self._store.close()
+        if self.shown is not None:
+            self.shown.close()
 
     def _announce(self) -> None:
         """At once when actors were declared since, else every so often."""
