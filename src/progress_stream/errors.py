@@ -10,6 +10,7 @@ ProgressStreamError
 │   ├── Tombstoned
 │   ├── StaleAttempt
 │   ├── AlreadyEnded
+│   ├── NotEnded
 │   ├── SequenceHole
 │   └── StoreUnavailable
 ├── AccessError
@@ -19,7 +20,9 @@ ProgressStreamError
 ├── SubmitError
 │   ├── UnknownActor
 │   ├── BrokerRefused
-│   └── IdempotencyConflict
+│   ├── IdempotencyConflict
+│   ├── NotRepeatable
+│   └── FileGone
 ├── TooLarge
 ├── NotAPrimary (also a StoreError)
 └── ForkedHandle
@@ -97,6 +100,15 @@ class AlreadyEnded(StoreError):
         super().__init__(f"job {job} has ended already: {state}")
 
 
+class NotEnded(StoreError):
+    """The job is not in a terminal state, as what was asked for needs it to be."""
+
+    def __init__(self, job: str, state: str) -> None:
+        self.job = job
+        self.state = state
+        super().__init__(f"job {job} has not ended: it is {state}")
+
+
 class SequenceHole(StoreError):
     """Events before these are missing in Redis: send again from `last + 1` under the same numbers."""
 
@@ -158,6 +170,14 @@ class BrokerRefused(SubmitError):
 
 class IdempotencyConflict(SubmitError):
     """The same Idempotency-Key was used for other content."""
+
+
+class NotRepeatable(SubmitError):
+    """What the job was called with is not kept, so that it cannot be called again."""
+
+
+class FileGone(SubmitError):
+    """A file that the job was given is no longer kept."""
 
 
 class TooLarge(ProgressStreamError):

@@ -6,9 +6,9 @@ The fold runs where an event is made (one rule in one language); `web/client/fol
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from . import events
 from .errors import InvalidEvent
@@ -317,6 +317,44 @@ def _verdict_on_running(record: Record, now: int, limits: Limits) -> Wait | Stal
     if silent < limits.stalled_ms:
         return Wait(seen + limits.stalled_ms)
     return Wait(seen + limits.abandoned_ms) if record.stalled_at is not None else Stall(silent)
+
+
+def seconds_until_due(record: Record, now: int) -> int:
+    """How long a message of the job may still be held back by its queue: what says that the job has ended must outlive it."""
+    times = [events.ms_of(text) for name in ("run_at", "next_at") if (text := record.packed.get(name))]
+    return max(0, *(time - now for time in times)) // 1000 + 1 if times else 0
+
+
+#: A second request to cancel after so long is taken to mean that the actor does not listen.
+CANCEL_PATIENCE_MS: Final = 30_000
+
+
+def on_cancel(record: Record, now: int) -> Literal["end", "tell", "wait"]:
+    """What a request to cancel does at `now` (ms, Redis' clock) to a job that has not ended: end it at once, tell its worker, or
+    wait for a worker that was told already."""
+    if record.control.status != "running" or record.stalled_at is not None:
+        return "end"
+    if record.cancel_at is None:
+        return "tell"
+    return "end" if now - record.cancel_at >= CANCEL_PATIENCE_MS else "wait"
+
+
+def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], limit: int) -> bytes:
+    """What a job was called with, so that it can be called again; empty where it is no JSON or larger than `limit` bytes."""
+    try:
+        packed = events.encode({"args": list(args), "kwargs": dict(kwargs)})
+    except InvalidEvent:
+        return b""
+    return packed if len(packed) <= limit else b""
+
+
+def unpack_arguments(packed: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """Raises ValueError for what `pack_arguments` did not make."""
+    known = events.decode(packed)
+    args, kwargs = known.get("args"), known.get("kwargs")
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise ValueError("no arguments")
+    return args, kwargs
 
 
 def _next_at(record: Record) -> int:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from .errors import (
     StoreError,
     UnknownActor,
 )
-from .jobs import Header
+from .jobs import Header, State, pack_arguments
 from .settings import Settings
 from .store.commands import Created
 from .store.connect import sync_client
@@ -135,6 +135,28 @@ def arguments(
     return {**plain, **{name: dict(ref) for name, ref in stored.items()}}
 
 
+def replace_files(
+    actor: Announced,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    replace: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments with another reference in place of each file's."""
+    files = actor.files
+    # A schema keeps its properties in the order of the function's parameters.
+    places = {place for place, name in enumerate(actor.properties) if name in files}
+    return (
+        [
+            replace(arg) if place in places and isinstance(arg, dict) else arg
+            for place, arg in enumerate(args)
+        ],
+        {
+            name: replace(arg) if name in files and isinstance(arg, dict) else arg
+            for name, arg in kwargs.items()
+        },
+    )
+
+
 def from_form(actor: Announced, fields: Mapping[str, str]) -> dict[str, Any]:
     """A form's text as the types that the schema asks for. Raises InvalidInput that names the field."""
     return {name: _from_text(name, text, actor.properties.get(name, {})) for name, text in fields.items()}
@@ -182,15 +204,35 @@ class Submitter:
         kwargs = arguments(actor, submission.args, submission.files)
         header = self._header(actor, submission)
         fingerprint = fingerprint_of(submission) if submission.idempotency_key is not None else ""
-        found = self._create(header, confirmed=False, fingerprint=fingerprint)
+        kept = self._kept((), kwargs)
+        found = self._create(header, confirmed=False, fingerprint=fingerprint, arguments=kept)
         if found.id is None:
             if found.fingerprint != fingerprint:
                 raise IdempotencyConflict("this Idempotency-Key was used for other content")
             if found.confirmed or found.status != "queued":
                 return Submitted(header.id, created=False)
-        self._enqueue(self._broker_of(actor.broker), header, kwargs)
+        self._enqueue(self._broker_of(actor.broker), header, (), kwargs)
         self._confirm(header, fingerprint)
         return Submitted(header.id, created=found.id is not None)
+
+    def repeat(
+        self, actor: Announced, old: State, job: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Submitted:
+        """A new job of an old one's actor, title and owner. Its arguments were taken before: they are not checked again.
+
+        Raises BrokerRefused (then no job is left), StoreUnavailable.
+        """
+        header = Header(
+            id=events.check_job_id(job), actor=actor.name, queue=actor.queue, title=old["title"], owner=old["owner"],
+            max_attempts=old["max_attempts"], created_at=int(time.time() * 1000), retry_of=old["id"],
+        )  # fmt: skip
+        self._create(header, confirmed=False, fingerprint="", arguments=self._kept(args, kwargs))
+        self._enqueue(self._broker_of(actor.broker), header, args, kwargs)
+        self._confirm(header, "")
+        return Submitted(header.id, created=True)
+
+    def _kept(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+        return pack_arguments(args, kwargs, self._settings.event_bytes)
 
     def close(self) -> None:
         """Ends the broker's connections."""
@@ -220,24 +262,28 @@ class Submitter:
             retry_of=submission.retry_of,
         )
 
-    def _create(self, header: Header, *, confirmed: bool, fingerprint: str) -> Created:
+    def _create(
+        self, header: Header, *, confirmed: bool, fingerprint: str, arguments: bytes = b""
+    ) -> Created:
         commands = self._store.commands
         place = (header.owner, header.id, header.created_at, header.actor)
         if not confirmed:
             self._store.send(commands.hint(*place, "queued"))
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
         created = self._store.send(
-            commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint)
+            commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint, arguments=arguments)
         )
         self._store.send(commands.hint(*place, created.status, done=True))
         return created
 
-    def _enqueue(self, broker: dramatiq.Broker, header: Header, kwargs: dict[str, Any]) -> None:
+    def _enqueue(
+        self, broker: dramatiq.Broker, header: Header, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
         message: dramatiq.Message[Any] = dramatiq.Message(
             queue_name=header.queue or "default",
             actor_name=header.actor,
-            args=(),
-            kwargs=kwargs,
+            args=tuple(args),
+            kwargs=dict(kwargs),
             options={**header.to_options(), "progress": True},
             message_id=header.id,
             message_timestamp=header.created_at,

@@ -72,11 +72,16 @@ class Stack(Eyes):
     """Broker, middleware and worker."""
 
     def __init__(
-        self, settings: Settings, broker_url: str, middleware: list[dramatiq.Middleware] | None = None
+        self,
+        settings: Settings,
+        broker_url: str,
+        middleware: list[dramatiq.Middleware] | None = None,
+        *,
+        interrupt: bool = False,
     ) -> None:
         super().__init__(settings)
         self.broker = RedisBroker(url=broker_url)
-        self.middleware = ProgressMiddleware(settings)
+        self.middleware = ProgressMiddleware(settings, interrupt=interrupt)
         self.broker.add_middleware(self.middleware)
         self.broker.add_middleware(AsyncIO())
         for one in middleware or []:

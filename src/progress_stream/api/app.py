@@ -18,8 +18,27 @@ from .. import settings as settings_module
 from ..auth.who import Authenticate
 from ..errors import ProgressStreamError
 from ..settings import Settings
-from . import envelope, follow, health, listing, lookup, pages, parts, problems, submit, tickets
+from . import (
+    cancel,
+    delete,
+    envelope,
+    follow,
+    health,
+    listing,
+    lookup,
+    pages,
+    parts,
+    problems,
+    retry,
+    submit,
+    tickets,
+)
 from .operating import admin_app, metrics, streams
+
+
+async def one_job(request: Request) -> Response:
+    """One route for both methods, as `all_jobs` is."""
+    return await (delete.delete if request.method == "DELETE" else lookup.state)(request)
 
 
 async def all_jobs(request: Request) -> Response:
@@ -40,7 +59,9 @@ def routes() -> list[Route]:
         Route("/admin/streams", streams),
         Route("/tickets", tickets.create, methods=["POST"]),
         Route("/jobs", all_jobs, methods=["GET", "POST"]),
-        Route("/jobs/{id}", lookup.state),
+        Route("/jobs/{id}", one_job, methods=["GET", "DELETE"]),
+        Route("/jobs/{id}/cancel", cancel.cancel, methods=["POST"]),
+        Route("/jobs/{id}/retry", retry.retry, methods=["POST"]),
         Route("/jobs/{id}/events", follow.follow),
         Route("/jobs/{id}/result", lookup.result),
     ]

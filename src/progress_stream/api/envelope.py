@@ -122,11 +122,11 @@ def cors_options(origins: tuple[str, ...]) -> dict[str, Any]:
     """What pages of these origins may send and see."""
     return {
         "allow_origins": origins,
-        "allow_methods": ("GET", "HEAD", "POST"),
+        "allow_methods": ("DELETE", "GET", "HEAD", "POST"),
         "allow_headers": (
             "Accept", "Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID",
             "X-Request-ID",
         ),
-        "expose_headers": ("ETag", "Location", "Retry-After", "X-Request-ID"),
+        "expose_headers": ("ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
         "allow_credentials": True,
     }  # fmt: skip

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from urllib.parse import quote
 
 from sse_starlette import EventSourceResponse
 from starlette.requests import Request
@@ -27,7 +28,7 @@ from ..frames import sse
 from ..jobs import Record
 from ..streaming import pages
 from ..streaming.formats import Format
-from ..streaming.hub import Hub, Start, Watcher, expired
+from ..streaming.hub import STREAMING_OFF, Hub, Start, Watcher, expired
 from ..streaming.sink import EXTENSION, Handover
 from . import access, lookup, poll
 from .parts import parts_of
@@ -84,10 +85,8 @@ async def _begin(
     if _is_over(record, position):
         parts.hub.over.add(who.subject, job, position.asked)
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
-    if (refusal := _not_now(request, who)) is not None:
-        return refusal
     if form != "poll":
-        return _stream(request, form, who, job, position, record)
+        return _not_now(request, who) or _stream(request, form, who, job, position, record)
     snapshot = wants_snapshot(request)
     begin = record.control.last if snapshot else position.begin(record.control.last)
     return await poll.answer(
@@ -127,6 +126,8 @@ def _not_now(request: Request, who: Who) -> Response | None:
 
 
 def _refusal(hub: Hub, who: Who) -> str | None:
+    if not hub.streaming:
+        return STREAMING_OFF
     if hub.count >= hub.settings.max_streams:
         return "too_many_streams"
     if hub.by_owner.get(who.subject, 0) >= hub.settings.max_streams_per_owner:
@@ -142,6 +143,10 @@ def busy(request: Request, reason: str, seconds: float) -> Response:
         return _plain_stream(sse.encode(retry=round(seconds * 1000), event="busy", data=body))
     status = 429 if reason.startswith("too_many") else 503
     headers = {"Retry-After": str(max(round(seconds), 1))}
+    if reason == STREAMING_OFF:
+        # RFC 8288: the same job at another address, which needs no open connection.
+        address = quote(str(request.scope["path"]).removesuffix("/events"))
+        headers["Link"] = f'<{address}>; rel="alternate"'
     return problem(status, f"not now: {reason.replace('_', ' ')}", headers=headers)
 
 

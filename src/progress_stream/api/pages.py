@@ -50,9 +50,10 @@ async def asset(request: Request) -> Response:
 
 async def config(request: Request) -> Response:
     """What a page must know before it knows who its reader is."""
-    settings = parts_of(request).settings
+    parts = parts_of(request)
+    settings = parts.settings
     known = {
-        "streaming": settings.streaming, "poll_seconds": settings.poll_seconds, "version": __version__, "login": None,
+        "streaming": parts.hub.streaming, "poll_seconds": settings.poll_seconds, "version": __version__, "login": None,
     }  # fmt: skip
     return JSONResponse(known, headers=_REVALIDATE)
 

@@ -161,6 +161,9 @@ _TABLE: Final[tuple[tuple[type[Exception], Callable[[Exception], Problem]], ...]
     (errors.Tombstoned, _same(404, "no-such-job", "No such job", NO_SUCH_JOB)),
     (errors.UnknownActor, _unknown_actor),
     (errors.IdempotencyConflict, _same(409, "idempotency-conflict", "Idempotency-Key used before")),
+    (errors.NotEnded, _same(409, "not-ended", "Not ended")),
+    (errors.NotRepeatable, _same(409, "not-repeatable", "Not repeatable")),
+    (errors.FileGone, _same(410, "file-gone", "File gone")),
     (errors.AlreadyEnded, _same(409, "already-ended", "Already ended")),
     (
         errors.BrokerRefused,

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ..errors import InvalidInput, ProgressStreamError
-from . import dev, serve, submit, token, version, watch
+from . import cancel, dev, serve, streaming, submit, token, version, watch
 from .terminal import FAILED, INTERRUPTED, USAGE, fail
 
 app = typer.Typer(
@@ -19,7 +19,9 @@ app = typer.Typer(
     # A traceback with local variables would show secrets.
     pretty_exceptions_enable=False,
 )
-for command in (dev.dev, serve.serve, submit.submit, watch.watch, token.token, version.version):
+for command in (
+    dev.dev, serve.serve, submit.submit, watch.watch, cancel.cancel, streaming.streaming, token.token, version.version,
+):  # fmt: skip
     app.command()(command)
 
 

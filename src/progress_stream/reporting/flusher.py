@@ -121,14 +121,17 @@ class Flusher:
         self.wake()
         return answer
 
-    def create(self, header: Header, *, confirmed: bool) -> Answer[Created]:
-        """The job's `queued` event, or the note that the broker has its message."""
+    def create(self, header: Header, *, confirmed: bool, arguments: bytes = b"") -> Answer[Created]:
+        """The job's `queued` event, or the note that the broker has its message. `arguments` are kept for a retry."""
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
 
         def call() -> Created:
             if not confirmed:
                 self._hint(header, "queued")
-            created = self.store.send(self.store.commands.create(header, event, confirmed=confirmed))
+            commands = self.store.commands
+            created = self.store.send(
+                commands.create(header, event, confirmed=confirmed, arguments=arguments)
+            )
             self._hint(header, created.status, done=True)
             return created
 
@@ -340,7 +343,9 @@ class Flusher:
             run.end_by_others(error.state)
         except StaleAttempt:
             run.supersede()
-        except (NoSuchJob, Tombstoned):
+        except Tombstoned:
+            run.delete()
+        except NoSuchJob:
             run.mute()
         else:
             self._take(run, answer)
@@ -351,6 +356,8 @@ class Flusher:
             return
         self._replicate()
         self._tell(run, "running")
+        if answer.cancel_requested:
+            run.request_cancel()
         run.began(time.monotonic(), answer.attempt, answer.id)
 
     def _append(self, run: Run, batch: Batch | None) -> None:

@@ -105,7 +105,7 @@ class Job:
             return None
         run.check_process()
         if run.stopped:
-            raise _interrupt(run)
+            raise interruption(run)
         return run
 
     def _say(self, what: Callable[Concatenate[Buffer, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -151,9 +151,11 @@ def _since(began: float) -> float:
     return round(time.monotonic() - began, 3)
 
 
-def _interrupt(run: Run) -> ProgressStreamError:
+def interruption(run: Run) -> ProgressStreamError:
+    """What a report raises in an attempt that is to stop."""
     # Imported here: it loads Dramatiq, which a plain `report()` does without.
     from .interrupts import Cancelled, Superseded
 
+    run.interrupted = True
     kind = Superseded if run.superseded else Cancelled
     return kind(run.header.id, run.attempt)

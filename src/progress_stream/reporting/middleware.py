@@ -6,10 +6,12 @@ what a hook raises but waits for as long as it blocks: three waits, each bounded
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from dramatiq.middleware import Middleware, Retries, SkipMessage
 
 from .. import events
 from ..errors import InvalidInput, InvalidUpload
-from ..jobs import Header
+from ..jobs import Header, pack_arguments
 from ..settings import Settings, load
 from ..store.files import Files
 from .announcing import announcements, upload_names
@@ -29,9 +31,10 @@ from .buffer import Buffer
 from .flusher import Flusher, flusher_of
 from .housekeeping import Housekeeper
 from .interrupts import Cancelled, Refused, Superseded
-from .job import Job, current_job, set_current
+from .job import Job, current_job, interruption, set_current
 from .outcome import error_of, result_of, text_of
 from .run import Run
+from .stopping import Gate, StopNow
 from .upload import Upload
 
 log = logging.getLogger(__name__)
@@ -43,17 +46,28 @@ SHUTDOWN_SECONDS: Final = 2.0
 class _Work:
     """A message that this thread is working on."""
 
-    def __init__(self, run: Run, message: MessageProxy) -> None:
+    def __init__(self, run: Run, message: MessageProxy, *, interrupt: bool = False) -> None:
         self.run = run
         self.message = message
+        self.gate = Gate() if interrupt else None
         self.retries = message.options.get("retries", 0)
         self.retry_enqueued = False
         self.finished = False
-        run.on_stop = self._forbid_retry
+        run.on_stop = self._stop
+        if run.stopped:
+            self._stop()
 
-    def _forbid_retry(self) -> None:
+    def _stop(self) -> None:
         # Retries asks for `throws` first, and then neither counts nor enqueues; what it marks as failed is unmarked afterwards.
         self.message.options["throws"] = (BaseException,)
+        if self.gate is not None:
+            self.gate.stop()
+            self.run.interrupted = self.run.interrupted or self.gate.fired
+
+    def end_pipeline(self) -> None:
+        """What was to follow this message does not: nobody wants it any more, or a later attempt sees to it."""
+        for name in ("pipe_target", "on_success"):
+            self.message.options.pop(name, None)
 
 
 class _PerThread(threading.local):
@@ -67,19 +81,23 @@ class ProgressMiddleware(Middleware):
     """`broker.add_middleware(ProgressMiddleware())`, anywhere: it finds its place.
 
     Settings come from the environment, from `settings`, or from keywords with the settings' names. Without `redis_url` nothing is
-    reported, silently, as tests with a StubBroker want it.
+    reported, silently, as tests with a StubBroker want it. `interrupt` is what actors get that do not say: see `stopping`.
     """
 
-    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, interrupt: bool = False, **overrides: Any
+    ) -> None:
         if settings is not None and overrides:
             raise TypeError("either settings or single ones by name, not both")
         self.settings = settings if settings is not None else load(**overrides)
+        self._interrupt = interrupt
         self._here = _PerThread()
+        self._guarding = threading.Lock()
         self._housekeepers: dict[int, Housekeeper] = {}
 
     @property
     def actor_options(self) -> set[str]:
-        return {"progress", "submit", "owner", "title"}
+        return {"progress", "submit", "owner", "title", "interrupt"}
 
     @property
     def flusher(self) -> Flusher | None:
@@ -129,7 +147,13 @@ class ProgressMiddleware(Middleware):
         message.options.update(header.to_options(), progress=True)
         self._here.creating = header
         self._here.deadline = time.monotonic() + self.settings.enqueue_wait_ms / 1000
-        flusher.wait(flusher.create(header, confirmed=False).done, self.settings.enqueue_wait_ms)
+        kept = self._arguments(message)
+        flusher.wait(
+            flusher.create(header, confirmed=False, arguments=kept).done, self.settings.enqueue_wait_ms
+        )
+
+    def _arguments(self, message: Message[Any]) -> bytes:
+        return pack_arguments(message.args, message.kwargs, self.settings.event_bytes)
 
     def after_enqueue(self, broker: Broker, message: Message[Any], delay: int) -> None:
         flusher, header = self.flusher, self._here.creating
@@ -139,7 +163,9 @@ class ProgressMiddleware(Middleware):
             self._here.creating = None
             left = (self._here.deadline - time.monotonic()) * 1000
             # Waited for too: a script that sends and exits would leave a job that looks as if no broker had it.
-            flusher.wait(flusher.create(header, confirmed=True).done, max(0.0, left))
+            # The arguments once more: the first call may have been given up while Redis was away.
+            confirmed = flusher.create(header, confirmed=True, arguments=self._arguments(message))
+            flusher.wait(confirmed.done, max(0.0, left))
             return
         work = self._working_on(message.message_id)
         if work is not None and message.options.get("retries", 0) > work.retries:
@@ -176,7 +202,7 @@ class ProgressMiddleware(Middleware):
             log.error("message %s runs unreported: %s", message.message_id, error)
             return
         run = flusher.run(header, may_create=self._is_young(message))
-        self._here.work = _Work(run, message)
+        self._here.work = _Work(run, message, interrupt=self._guard(broker.actors.get(message.actor_name)))
         set_current(Job(run, lambda: self._files))
         flusher.wait(run.answered, self.settings.start_wait_ms)
         if run.worn:
@@ -184,6 +210,35 @@ class ProgressMiddleware(Middleware):
             raise SkipMessage(f"begun {self.settings.max_starts} times without coming to an end (MAX_STARTS)")
         if run.ended == "cancelled":
             raise SkipMessage("the job was cancelled before it began")
+        if run.deleted:
+            raise SkipMessage("the job was deleted before it began")
+        if run.cancel_requested:
+            # Asked for while an earlier attempt ran, which never heard of it: this one ends the job.
+            raise Cancelled(run.header.id, run.attempt)
+
+    def _guard(self, actor: dramatiq.Actor[Any, Any] | None) -> bool:
+        """Whether this actor is to be interrupted; then its function stands behind the gate of the message that it works on."""
+        if actor is None or not actor.options.get("interrupt", self._interrupt):
+            return False
+        with self._guarding:
+            if not hasattr(actor.fn, "behind_gate"):
+                actor.fn = self._behind_gate(actor.fn)
+        return True
+
+    def _behind_gate(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            work = self._here.work
+            if work is None or work.gate is None:
+                return function(*args, **kwargs)
+            try:
+                return _through(work.gate, function, *args, **kwargs)
+            except StopNow:
+                # As a report would have said it: neither retried nor a failure to anybody's callback.
+                raise interruption(work.run) from None
+
+        guarded.behind_gate = True  # type: ignore[attr-defined]
+        return guarded
 
     def _is_young(self, message: MessageProxy) -> bool:
         """An old message of which Redis knows nothing is one of a job that was deleted or has expired."""
@@ -230,12 +285,14 @@ class ProgressMiddleware(Middleware):
             message.failed = False
         if work.retry_enqueued:
             run.close()
-        elif exception is None and not message.failed:
+        elif exception is None and not message.failed and not run.gave_in:
             self._succeed(flusher, run, result)
         elif run.cancel_requested:
             self._conclude(flusher, run, "cancelled", reason="cancelled on request")
         else:
             self._conclude(flusher, run, "failed", error=error_of(exception))
+        if run.superseded or run.ended == "cancelled" or run.gave_in:
+            work.end_pipeline()
 
     def _succeed(self, flusher: Flusher, run: Run, result: Any) -> None:
         fields = result_of(result, self.settings.event_bytes)
@@ -315,6 +372,15 @@ class ProgressMiddleware(Middleware):
             housekeeper.stop()
         if self.flusher is not None:
             self.flusher.flush(SHUTDOWN_SECONDS)
+
+
+def _through(gate: Gate, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not gate.open():
+        return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        gate.close()
 
 
 def _is_tracked(broker: Broker, message: Message[Any] | MessageProxy) -> bool:

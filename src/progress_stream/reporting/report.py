@@ -48,7 +48,7 @@ def report(
         _end_with(run, error)
         raise
     else:
-        run.conclude("succeeded", result=None)
+        _end_well(run)
     finally:
         set_current(before)
         run.close()
@@ -69,6 +69,13 @@ def _begin(flusher: Flusher, settings: Settings, name: str, owner: str | None, t
     run = flusher.run(header, may_create=True)
     flusher.wait(run.answered, settings.start_wait_ms)
     return run
+
+
+def _end_well(run: Run) -> None:
+    if run.gave_in:
+        run.conclude("cancelled", reason="cancelled on request")
+    else:
+        run.conclude("succeeded", result=None)
 
 
 def _end_with(run: Run, error: BaseException) -> None:

@@ -61,6 +61,8 @@ class Run:
         self.untold = False
         self.file: dict[str, Any] | None = None
         self.cancel_requested = False
+        #: The actor was told to stop, in whatever way.
+        self.interrupted = False
         self.superseded = False
         #: Begun too often in a row without an end: it must not run.
         self.worn = False
@@ -68,6 +70,8 @@ class Run:
         self.ended: str | None = None
         #: Nothing more can be written, and nobody needs to know.
         self.muted = False
+        #: It was deleted before it began: it must not run.
+        self.deleted = False
         #: The actor is through: what remains is to send what was said.
         self.closed = False
         #: Called once, from any thread, when the job must not be retried.
@@ -91,6 +95,11 @@ class Run:
     def stopped(self) -> bool:
         """True when each further report must raise."""
         return self.superseded or self.cancel_requested
+
+    @property
+    def gave_in(self) -> bool:
+        """True when the actor was told of the cancel: an actor that then returns has been cancelled, not come to its end."""
+        return self.cancel_requested and self.interrupted
 
     @property
     def silent(self) -> bool:
@@ -226,6 +235,11 @@ class Run:
             if status == "cancelled":
                 self.request_cancel()
         self._give_up()
+
+    def delete(self) -> None:
+        """The job was deleted on purpose."""
+        self.deleted = True
+        self.mute()
 
     def mute(self) -> None:
         """The job is deleted or long expired: nothing brings it back."""

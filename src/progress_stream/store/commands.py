@@ -22,6 +22,10 @@ from .keys import STATES, Keys
 
 T = TypeVar("T")
 
+#: On a job's channel in place of events: the job was deleted.
+REMOVED: Final = b"removed"
+#: When the sweep looks after the files of a deleted job: whoever deletes it removes them at once, if he can.
+_FILES_MS: Final = 60_000
 #: Stands in an event's JSON where the script puts the attempt's number, which only it knows.
 _ATTEMPT_MARK: Final = 987_654_321_987_654
 
@@ -77,6 +81,7 @@ class Created:
 class Started:
     attempt: int
     id: EventId
+    cancel_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +137,13 @@ class Commands:
         confirmed: bool = False,
         fingerprint: str = "",
         unconfirmed_ms: int = 60_000,
+        arguments: bytes = b"",
     ) -> Call[Created]:
-        """The job with its `queued` event, if nothing of that id exists. Raises Tombstoned."""
+        """The job with its `queued` event, if nothing of that id exists; `arguments` are kept for a retry. Raises Tombstoned."""
         state = jobs.fold(jobs.new(header), event)
         args = (
             self.keys.channel(header.id), header.id, int(confirmed), fingerprint, events.encode(event), jobs.pack(state),
-            self._settings.history_events, unconfirmed_ms,
+            self._settings.history_events, unconfirmed_ms, arguments,
         )  # fmt: skip
 
         def read(reply: Any) -> Created:
@@ -174,8 +180,8 @@ class Commands:
 
         def read(reply: Any) -> Started | Worn:
             match reply:
-                case [b"started", attempt, id]:
-                    return Started(attempt, _id(id))
+                case [b"started", attempt, id, cancel]:
+                    return Started(attempt, _id(id), bool(cancel))
                 case [b"worn", attempt]:
                     return Worn(attempt)
             raise _refusal(reply, header.id)
@@ -227,8 +233,9 @@ class Commands:
         seen_at: int | None = None,
         field: str = "",
         due_ms: int | None = None,
+        extra_seconds: int = 0,
     ) -> Call[EventId | None]:
-        """One event by somebody who does not hold the attempt; a terminal one ends the job.
+        """One event by somebody who does not hold the attempt; a terminal one ends the job, which is kept `extra_seconds` longer.
 
         None when the job is no longer as it was when that was decided. `field`: stalled_at or cancel_at, set to now, refused when
         set already. Raises AlreadyEnded, NoSuchJob, Tombstoned.
@@ -236,11 +243,11 @@ class Commands:
         type = str(event["type"])
         status = type if type in TERMINAL else ""
         before, after, plain = split_at_attempt(event)
-        wait = due_ms if due_ms is not None else self._due_ms(status)
+        wait = due_ms if due_ms is not None else self._due_ms(status) + extra_seconds * 1000
         args = (
             self.keys.channel(job), job, ",".join(statuses), "" if attempt is None else attempt,
             "" if seen_at is None else seen_at, type, before, after, plain, status, "end" if status else field, "",
-            self._settings.history_events, wait, self._settings.replay_seconds, self._settings.state_seconds,
+            self._settings.history_events, wait, self._settings.replay_seconds, self._settings.state_seconds + extra_seconds,
         )  # fmt: skip
 
         def read(reply: Any) -> EventId | None:
@@ -259,11 +266,29 @@ class Commands:
         return Call(script("read"), self.keys.of(job)[:2], args, _look)
 
     def remove(
-        self, job: str, *, statuses: Sequence[str], tombstone: bool, only_unconfirmed: bool = False
+        self,
+        job: str,
+        *,
+        statuses: Sequence[str],
+        tombstone: bool,
+        only_unconfirmed: bool = False,
+        extra_seconds: int = 0,
     ) -> Call[bool]:
-        """True when the job is gone now. Raises AlreadyEnded when it is in another status, NoSuchJob."""
-        life = max(self._settings.state_seconds, self._settings.abandoned_seconds) if tombstone else 0
-        args = (job, ",".join(statuses), life, int(only_unconfirmed))
+        """True when the job is gone now; its tombstone stays `extra_seconds` longer than any state would.
+
+        Raises AlreadyEnded when it is in another status, NoSuchJob.
+        """
+        longest = max(self._settings.state_seconds, self._settings.abandoned_seconds)
+        life = longest + extra_seconds if tombstone else 0
+        args = (
+            job,
+            ",".join(statuses),
+            life,
+            int(only_unconfirmed),
+            self.keys.channel(job),
+            REMOVED,
+            _FILES_MS,
+        )
 
         def read(reply: Any) -> bool:
             match reply:
@@ -274,6 +299,10 @@ class Commands:
             raise _refusal(reply, job)
 
         return Call(script("remove"), self.keys.of(job), args, read)
+
+    def arguments(self, job: str) -> Command[bytes | None]:
+        """What the job was called with, as `jobs.pack_arguments` made it; None where that is not kept."""
+        return Command((("HGET", self.keys.state(job), "args"),), lambda replies: replies[0])
 
     def _due_ms(self, status: str) -> int:
         """When the sweep should look at a job that takes this status; 0 leaves what was set. Ended ones: their files."""
@@ -399,6 +428,16 @@ class Commands:
             (("SET", self.keys.sweeper(), holder, "NX", "PX", milliseconds),),
             lambda replies: bool(replies[0]),
         )
+
+    def switch_streaming(self, on: bool) -> Command[None]:
+        """For every web process of the installation, until it is switched again."""
+        key = self.keys.streaming()
+        line: tuple[str, ...] = ("DEL", key) if on else ("SET", key, "off")
+        return Command((line,), lambda _: None)
+
+    def streaming_is_on(self) -> Command[bool]:
+        """False once it was switched off."""
+        return Command((("GET", self.keys.streaming()),), lambda replies: replies[0] != b"off")
 
     def marker(self, proposal: str) -> Command[str]:
         """The marker of this Redis' contents: another one than before means that it was emptied."""

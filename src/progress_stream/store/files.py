@@ -29,6 +29,7 @@ SETTING: Final = "PROGRESS_STREAM_FILES_URL"
 ALLOWED_PROTOCOLS: Final = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss")
 GONE: Final = "the file is no longer there: it went when its job was deleted or expired"
 
+_CHUNK_BYTES: Final = 1024 * 1024
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 #: Real names have any script, joiners of emoji, odd spaces; they have no control characters and no half ones.
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
@@ -109,6 +110,12 @@ class Files:
             for chunk in chunks:
                 writing.write(chunk)
         return writing.ref
+
+    def copy(self, ref: Mapping[str, Any], job_id: str) -> FileRef:
+        """The same file as one of another job. Raises FileNotFoundError, InvalidUpload as `open` does."""
+        with self.open(ref) as source:
+            chunks = iter(lambda: source.read(_CHUNK_BYTES), b"")
+            return self.save(job_id, str(ref.get("name")), str(ref.get("media_type")), chunks)
 
     def open(self, ref: Mapping[str, Any] | str) -> BinaryIO:
         """The file's bytes. Raises FileNotFoundError when it is gone, InvalidUpload when this is no key of ours."""

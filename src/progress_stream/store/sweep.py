@@ -15,7 +15,7 @@ from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
 from ..events import TERMINAL, EventId
 from ..jobs import Limits, Lose, Record, Stall, Wait
 from ..settings import Settings
-from .commands import Command, last_look_seconds, listed
+from .commands import Command, Look, last_look_seconds, listed
 from .keys import PARTITIONS, partition_of
 from .sync import SyncStore
 
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 4.0
 #: Jobs of one partition looked at in one sweep; more wait for the next.
 _AT_ONCE: Final = 100
+#: Between two looks at what a deleted job may have left.
+_TOMBSTONE_MS: Final = 3_600_000
 
 
 class Sweeper:
@@ -56,7 +58,7 @@ class Sweeper:
         if look.record is None or look.record.terminal:
             if look.record is None:
                 self._forget_files(job)
-                self._store.send(self._store.commands.settle(partition, job))
+                self._store.send(self._after_its_end(partition, job, look))
             else:
                 self._unlist(partition, look.record)
             return 0
@@ -71,6 +73,12 @@ class Sweeper:
                 return self._stall(job, look.record, silent, look.now)
             case Lose(message):
                 return self._lose(job, look.record, message, look.now)
+
+    def _after_its_end(self, partition: int, job: str, look: Look) -> Command[None]:
+        """A deleted job's worker may live and save one more file: come again for as long as the tombstone stands."""
+        if look.tombstone:
+            return self._store.commands.postpone(partition, job, look.now + _TOMBSTONE_MS)
+        return self._store.commands.settle(partition, job)
 
     def _unlist(self, partition: int, record: Record) -> None:
         """It expires soon: it leaves its owner's lists while it is still known whose it is. Then its files are next."""

@@ -7,6 +7,7 @@ elsewhere. The stream in Redis is the truth: wake-ups may be lost, and every dou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import re
@@ -23,7 +24,7 @@ from ..jobs import Record
 from ..metrics import WebTally, delivered_after
 from ..settings import Settings
 from ..store.aio import AsyncStore
-from ..store.commands import Look, entry_of
+from ..store.commands import REMOVED, Look, entry_of
 from ..store.wakeups import Wakeups
 from . import pages
 from .formats import SSE, Format
@@ -53,6 +54,10 @@ _PROBE_ANSWER_SECONDS: Final = 5.0
 VANISHED_SECONDS: Final = 30.0
 #: How long a loss of data is remembered: a job not found meanwhile may only not be back yet.
 LOSS_SECONDS: Final = 60.0
+#: Between two looks at the switch, which is promised to be noticed within 3 s; and the time over which open streams end then.
+SWITCH_SECONDS: Final = 1.0
+#: Why there is no stream while streaming is switched off.
+STREAMING_OFF: Final = "streaming_off"
 #: Between two events whose way to a watcher is measured: enough for a histogram, and nothing to pay for in a flood.
 SAMPLE_SECONDS: Final = 0.01
 _READS_AT_ONCE: Final = 32
@@ -190,6 +195,8 @@ class Hub:
         self._probe_store = probe_store or store
         self.wakeups = Wakeups(url, self._heard, self._confirmed)
         self.draining = False
+        #: Switched off by the setting, or for all processes at run time: who watches is sent to poll.
+        self.streaming = settings.streaming
         self.live_proved = False
         self.by_owner: defaultdict[str | None, int] = defaultdict(int)
         self.count = 0
@@ -224,7 +231,7 @@ class Hub:
         self._second = int(self.now())
         self.wakeups.subscribe(self._probe_channel)
         self.wakeups.start()
-        for work in (self._tick, self._check_tails, self._probe):
+        for work in (self._tick, self._check_tails, self._probe, self._watch_switch):
             self._spawn(self._for_ever(work))
 
     async def stop(self) -> None:
@@ -240,14 +247,32 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """Send every stream away in batches over so many seconds; new ones are refused from now on."""
         self.draining = True
+        await self._end_all(seconds, self.send_away)
+
+    async def _end_all(self, seconds: float, end: Callable[[Watcher], None]) -> None:
         watchers = self._all()
         random.shuffle(watchers)
         steps = max(int(seconds * 10), 1)
         for step in range(steps):
             for watcher in watchers[step::steps]:
-                self.send_away(watcher)
+                end(watcher)
             if step + 1 < steps and self.count:
                 await asyncio.sleep(seconds / steps)
+
+    async def _watch_switch(self) -> None:
+        """Look whether streaming is switched on; while Redis is away it stays as it was."""
+        while True:
+            with contextlib.suppress(StoreError):
+                on = await self._probe_store.send(self.store.commands.streaming_is_on())
+                self._switch(on and self.settings.streaming)
+            if not self.streaming and self.count:
+                await self._end_all(SWITCH_SECONDS, self.turn_away)
+            await asyncio.sleep(SWITCH_SECONDS * random.uniform(0.8, 1))
+
+    def _switch(self, on: bool) -> None:
+        if on != self.streaming:
+            log.warning("streaming is switched %s", "on" if on else "off")
+        self.streaming = on
 
     def watch_for_exit(self, exiting: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Where the server does not tell us that it stops, `exiting` does: then streams end, for it waits for them."""
@@ -366,6 +391,12 @@ class Hub:
         data = b'{"retry_after":%.1f}' % (retry / 1000)
         self.end(watcher, watcher.format.added("draining", data, retry=retry))
 
+    def turn_away(self, watcher: Watcher) -> None:
+        """Streaming was switched off: the client is to poll, and may ask for a stream again later."""
+        seconds = random.uniform(5, 30)
+        data = b'{"reason":"%b","retry_after":%.1f}' % (STREAMING_OFF.encode(), seconds)
+        self.end(watcher, watcher.format.added("busy", data, retry=round(seconds * 1000)))
+
     # -- what is heard
 
     def _confirmed(self, channel: bytes) -> None:
@@ -390,6 +421,9 @@ class Hub:
         topic = self._topics.get(channel)
         if topic is None:
             return
+        if payload == REMOVED:
+            self._look_again(topic)
+            return
         message = _message(payload)
         if message is None:
             log.warning("a message on a job's channel is not of this version; its stream is read instead")
@@ -403,6 +437,12 @@ class Hub:
         if not continues:
             self.tally.missed_wakeups += 1
         self._flush_soon(topic)
+
+    def _look_again(self, topic: LiveTopic) -> None:
+        """The job was deleted: whoever still follows it finds the tombstone, and ends."""
+        for watcher in list(topic.watchers):
+            watcher.live = False
+            self._catch_up(watcher)
 
     def _flush_soon(self, topic: LiveTopic) -> None:
         """The first event of a quiet topic leaves at once; under a flood frames are gathered."""

@@ -1,6 +1,7 @@
 -- remove.lua: take back a job that the broker refused, or delete one that has ended; a tombstone keeps it gone.
 -- KEYS  1 events (stream)  2 state (hash)  3 due (sorted set)
 -- ARGV  1 job  2 statuses it may be in (comma-separated)  3 tombstone's life (s; 0: none)  4 only unconfirmed (0|1)
+--       5 channel  6 what its watchers are told  7 ms until the sweep looks after its files
 -- OUT   {"removed"} | {"status", status} | {"missing"}
 local got = redis.call('HMGET', KEYS[2], 'control', 'confirmed')
 if not got[1] then return { 'missing' } end
@@ -12,5 +13,7 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 if ARGV[3] ~= '0' then
   redis.call('HSET', KEYS[2], 'tombstone', '1')
   redis.call('EXPIRE', KEYS[2], ARGV[3])
+  redis.call('ZADD', KEYS[3], string.format('%.0f', now_ms() + ARGV[7]), ARGV[1])
+  redis.call('PUBLISH', ARGV[5], ARGV[6])
 end
 return { 'removed' }

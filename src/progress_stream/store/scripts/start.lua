@@ -3,15 +3,15 @@
 -- ARGV  1 channel  2 job  3 nonce  4 event data before the attempt's number  5 and after it  6 packed state  7 history
 --       8 ms until stalled is due  9 may create (0|1)  10 most starts
 --       11 last epoch and 12 last n this reporter was given (0 0: none)  13 least attempt to give
--- OUT   {"started", attempt, id} | {"ended", status} | {"missing"} | {"tombstone"} | {"superseded", attempt} | {"worn", attempt}
-local got = redis.call('HMGET', KEYS[2], 'control', 'tombstone')
+-- OUT   {"started", attempt, id, cancel requested (0|1)} | {"ended", status} | {"missing"} | {"tombstone"} | {"superseded", attempt} | {"worn", attempt}
+local got = redis.call('HMGET', KEYS[2], 'control', 'tombstone', 'cancel_at')
 if got[2] then return { 'tombstone' } end
 local id = replid()
 local c
 if got[1] then
   c = cmsgpack.unpack(got[1])
   -- A start repeated because its answer was lost gets that answer; a late repeat must not oust a healthy worker.
-  if c[4] == ARGV[3] then return { 'started', c[3], c[11] } end
+  if c[4] == ARGV[3] then return { 'started', c[3], c[11], got[3] and 1 or 0 } end
   for _, nonce in ipairs(c[12]) do
     if nonce == ARGV[3] then return { 'superseded', c[3] } end
   end
@@ -41,4 +41,4 @@ redis.call('HSET', KEYS[2], 'control', cmsgpack.pack(c), 'state', ARGV[6], 'seen
 redis.call('HDEL', KEYS[2], 'stalled_at')
 redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[8]), ARGV[2])
 redis.call('PUBLISH', ARGV[1], event .. '\nstarted\n' .. data)
-return { 'started', c[3], event }
+return { 'started', c[3], event, got[3] and 1 or 0 }
