@@ -321,6 +321,24 @@ def test_too_many_streams_are_followed_by_polling(serve: Any) -> None:
     holding.ends()
 
 
+def test_a_server_without_streams_is_polled(serve: Any) -> None:
+    """STREAMING=false: the states that are seen, and the last one."""
+    site = serve(streaming=False)
+    job = running_job(site)
+    watching = Watching("sync", site.url, token=site.token())
+    while not watching.seen:
+        time.sleep(0.05)
+    job.append("progress", done=5, total=9)
+    while len(watching.seen) < 2:
+        time.sleep(0.05)
+    job.succeed({"rows": 1})
+    seen = watching.ends()
+
+    assert {"snapshot"} == {event.type for event in seen}
+    assert [None, 5] == [event.state["done"] for event in seen[:2]]
+    assert ("succeeded", {"rows": 1}) == (seen[-1].state["state"], seen[-1].state["result"])
+
+
 def test_a_redis_that_drops_its_clients_is_not_noticed(site: Site) -> None:
     """The server mends that by itself."""
     job = running_job(site)
