@@ -22,19 +22,20 @@ PATIENCE_SECONDS = 30.0
 
 
 class Cuts:
-    """After how many bytes each of one watcher's connections is cut: the head of the answer counts too."""
+    """After how many bytes each of one watcher's connections is cut: the head of the answer counts too.
 
-    #: Bytes. A job of 5,000 small events has about 900,000.
-    LONGEST = 50_000
-    #: Within the head, the first frames, and the first events.
-    SHORT = 1_500
+    A job of 5,000 small events has about 900,000 bytes: some forty cuts.
+    """
+
+    #: Within the head, the first frames, and the first events; one in four.
+    SHORT = (1, 1_500)
+    LONG = (8_000, 48_000)
 
     def __init__(self, seed: int, watcher: int) -> None:
         self._random = Random(f"{seed}/{watcher}")
 
     def draw(self) -> int:
-        longest = self.SHORT if self._random.random() < 0.3 else self.LONGEST
-        return self._random.randint(1, longest)
+        return self._random.randint(*(self.SHORT if self._random.random() < 0.25 else self.LONG))
 
 
 class WebProcess:
@@ -99,8 +100,13 @@ class WebProcess:
 
 
 def kill_subscriptions(client: redis.Redis) -> int:
-    """How many connections it cost."""
-    return int(client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))
+    """How many connections it cost: one or more, for it waits until there is one."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (killed := int(client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))):
+        if time.monotonic() > deadline:
+            raise TimeoutError("nobody subscribes")
+        time.sleep(0.005)
+    return killed
 
 
 def _free_port() -> int:

@@ -62,7 +62,7 @@ def test_a_web_process_killed_five_times_costs_nobody_an_event(
         killed.set()
 
     with WebProcess(settings, SECRET, tmp_path / "web") as web:
-        program = Program(settings, EVENTS, 14, before_end=lambda: killed.wait(40) and None).start()
+        program = Program(settings, EVENTS, 14, before_end=lambda: killed.wait(40)).start()
         history = asyncio.run(crowd(web.url, program.job, token, WATCHERS, seed=SEED, faults=kill_the_server))
         program.join()
 
@@ -84,7 +84,7 @@ def test_killed_subscriptions_cost_nobody_an_event(
     async def kill_nineteen(noted: list[str]) -> None:
         random = Random(SEED)
         for _ in range(19):
-            await asyncio.sleep(random.uniform(0.1, 0.6))
+            await asyncio.sleep(random.uniform(0, 0.5))
             kills.append(await asyncio.to_thread(kill_subscriptions, redis_client))
             noted.append(f"CLIENT KILL TYPE pubsub at event {program.reported}")
         enough.set()
@@ -99,5 +99,4 @@ def test_killed_subscriptions_cost_nobody_an_event(
         program.join()
 
     check(history, capsys)
-    assert 20 == len(kills)
-    assert sum(kills) >= 15, "most of them met a connection"
+    assert [1] * 20 == kills

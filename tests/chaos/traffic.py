@@ -29,7 +29,7 @@ class Program:
         settings: Settings,
         count: int,
         seconds: float,
-        before_end: Callable[[], None] | None = None,
+        before_end: Callable[[], object] | None = None,
     ) -> None:
         self.job = ""
         #: Seconds that the slowest report, the block's beginning and its end took.
@@ -167,7 +167,7 @@ async def crowd(
     *,
     seed: int | None = None,
     faults: Callable[[list[str]], Awaitable[None]] | None = None,
-    seconds: float = 60,
+    seconds: float = 90,
 ) -> History:
     """So many watchers until all were told to stop, or the time is over; cut at random bytes where there is a seed.
 
