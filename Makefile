@@ -1,7 +1,7 @@
 # make run    everything set up, and the main job running at http://127.0.0.1:8000 (PORT=8123 DATA=folder to change it)
 # make test   everything set up, and every check
 # make lint   the checks that start nothing
-# make bench  the figures: flood, idle, track (a minute each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
+# make bench  the figures: flood, idle, track, listing (a minute each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
 PORT ?= 8000
 DATA ?= data
 
@@ -20,7 +20,7 @@ lint:
 	@scripts/setup test
 	@scripts/lint
 
-ONLY ?= flood idle track
+ONLY ?= flood idle track listing
 bench:
 	@scripts/setup test
 	@set -e; for one in $(ONLY); do echo "== $$one"; .venv/bin/python -m "benchmarks.$$one"; done

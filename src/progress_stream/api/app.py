@@ -26,6 +26,7 @@ from . import (
     health,
     listing,
     lookup,
+    overview,
     pages,
     parts,
     problems,
@@ -59,6 +60,8 @@ def routes() -> list[Route]:
         Route("/admin/streams", streams),
         Route("/tickets", tickets.create, methods=["POST"]),
         Route("/jobs", all_jobs, methods=["GET", "POST"]),
+        # Before the jobs: none of them can be called so.
+        Route("/jobs/events", overview.overview),
         Route("/jobs/{id}", one_job, methods=["GET", "DELETE"]),
         Route("/jobs/{id}/cancel", cancel.cancel, methods=["POST"]),
         Route("/jobs/{id}/retry", retry.retry, methods=["POST"]),

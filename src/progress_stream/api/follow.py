@@ -28,8 +28,8 @@ from ..frames import sse
 from ..jobs import Record
 from ..streaming import pages
 from ..streaming.formats import Format
-from ..streaming.hub import STREAMING_OFF, Hub, Start, Watcher, expired
-from ..streaming.sink import EXTENSION, Handover
+from ..streaming.hub import STREAMING_OFF, Hub, Start, expired
+from ..streaming.sink import EXTENSION, Attach, Handover, Stream
 from . import access, lookup, poll
 from .parts import parts_of
 from .position import Form, Position, form_of, position_of, wait_of, wants_snapshot
@@ -49,18 +49,10 @@ async def follow(request: Request) -> Response:
     """Raises what the problem table answers; to EventSource only where asking again is of no use."""
     parts = parts_of(request)
     form = form_of(request)
-    patient = _accepts_stream(request)
     seconds = wait_of(request) if form == "poll" else 0.0
-    try:
-        who = await access.caller(request, "jobs:read", url_token=True)
-    except TokenExpired as error:
-        if patient and error.who is not None:
-            return _plain_stream(expired())
-        raise
-    except (KeysUnavailable, StoreUnavailable):
-        return busy(request, "store_unavailable", random.uniform(2, 6))
-    if patient and who.has_expired(time.time()):
-        return _plain_stream(expired())
+    who = await admit(request)
+    if isinstance(who, Response):
+        return who
     job = lookup.job_id(request)
     position = position_of(request)
     if parts.hub.over.holds(who.subject, job, position.asked):
@@ -77,6 +69,20 @@ async def follow(request: Request) -> Response:
         raise
 
 
+async def admit(request: Request) -> Who | Response:
+    """Who asks for a stream; or the answer that EventSource can bear for one whose time is over, or cannot be proved now."""
+    patient = accepts_stream(request)
+    try:
+        who = await access.caller(request, "jobs:read", url_token=True)
+    except TokenExpired as error:
+        if patient and error.who is not None:
+            return plain_stream(expired())
+        raise
+    except (KeysUnavailable, StoreUnavailable):
+        return busy(request, "store_unavailable", random.uniform(2, 6))
+    return plain_stream(expired()) if patient and who.has_expired(time.time()) else who
+
+
 async def _begin(
     request: Request, form: Form, who: Who, job: str, position: Position, seconds: float
 ) -> Response:
@@ -86,7 +92,7 @@ async def _begin(
         parts.hub.over.add(who.subject, job, position.asked)
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     if form != "poll":
-        return _not_now(request, who) or _stream(request, form, who, job, position, record)
+        return not_now(request, who) or _stream(request, form, who, job, position, record)
     snapshot = wants_snapshot(request)
     begin = record.control.last if snapshot else position.begin(record.control.last)
     return await poll.answer(
@@ -95,11 +101,11 @@ async def _begin(
         job,
         begin,
         0 if snapshot or record.terminal else seconds,
-        lambda: _not_now(request, who),
+        lambda: not_now(request, who),
     )
 
 
-def _accepts_stream(request: Request) -> bool:
+def accepts_stream(request: Request) -> bool:
     """As EventSource does, which gives up for good on any status but 200. Who asks to wait is not it."""
     return form_of(request) != "poll" and sse.MEDIA_TYPE in request.headers.get("accept", "")
 
@@ -119,7 +125,7 @@ async def _may_come_back(hub: Hub) -> bool:
     return hub.lost_data_lately()
 
 
-def _not_now(request: Request, who: Who) -> Response | None:
+def not_now(request: Request, who: Who) -> Response | None:
     """The answer where one more stream would be too many."""
     refusal = _refusal(parts_of(request).hub, who)
     return None if refusal is None else busy(request, refusal, random.uniform(5, 30))
@@ -138,9 +144,9 @@ def _refusal(hub: Hub, who: Who) -> str | None:
 def busy(request: Request, reason: str, seconds: float) -> Response:
     """Come back later: an event for EventSource, a problem for all others."""
     metrics.refused(reason)
-    if _accepts_stream(request):
+    if accepts_stream(request):
         body = b'{"reason":"%b","retry_after":%.1f}' % (reason.encode(), seconds)
-        return _plain_stream(sse.encode(retry=round(seconds * 1000), event="busy", data=body))
+        return plain_stream(sse.encode(retry=round(seconds * 1000), event="busy", data=body))
     status = 429 if reason.startswith("too_many") else 503
     headers = {"Retry-After": str(max(round(seconds), 1))}
     if reason == STREAMING_OFF:
@@ -150,7 +156,7 @@ def busy(request: Request, reason: str, seconds: float) -> Response:
     return problem(status, f"not now: {reason.replace('_', ' ')}", headers=headers)
 
 
-def _plain_stream(body: bytes) -> Response:
+def plain_stream(body: bytes) -> Response:
     return Response(body, headers=dict(HEADERS) | {"Connection": "close"})
 
 
@@ -166,14 +172,22 @@ def _stream(
         begin,
         format=format,
         owner=who.subject,
-        ends_at=hub.now() + hub.settings.stream_seconds * random.uniform(0.8, 1)
-        if _accepts_stream(request)
-        else None,
+        ends_at=ends_at(request),
         expires_at=who.expires_at,
         on_end=access.stream_ended(request),
         address=access.address_of(request),
     )
-    return FollowResponse(hub, job, first, start, may_hand_over=not record.terminal)
+    return StreamResponse(
+        hub, first, lambda sink: hub.follow(job, sink, start), format, may_hand_over=not record.terminal
+    )
+
+
+def ends_at(request: Request) -> float | None:
+    """When the stream is to end by itself (the hub's clock): EventSource comes back then, `curl` would not."""
+    hub = parts_of(request).hub
+    if not accepts_stream(request):
+        return None
+    return hub.now() + hub.settings.stream_seconds * random.uniform(0.8, 1)
 
 
 def _first(
@@ -185,7 +199,7 @@ def _first(
     shown = str(begin) if begin is not None else position.asked[:128]
     named = None if snapshot or begin is None else str(begin)
     data = {"position": shown, "resumed": bool(position.asked)}
-    first = format.added("position", _encode(data), id=named, retry=_retry(hub))
+    first = format.added("position", _encode(data), id=named, retry=retry_ms(hub))
     if snapshot:
         first += pages.snapshot(format, record, id=last, reason=None)
     return first, begin
@@ -198,7 +212,7 @@ def _encode(data: dict[str, Any]) -> bytes:
         return events.encode({**data, "position": ""})
 
 
-def _retry(hub: Hub) -> int:
+def retry_ms(hub: Hub) -> int:
     """Milliseconds, drawn anew for each: a fleet comes back spread over a window that grows with it."""
     width = 1 + min(hub.count // _STREAMS_PER_WINDOW, 20)
     return random.randint(1_000, 1_000 + 2_000 * width)
@@ -211,7 +225,7 @@ class SendSink:
         self._pending: list[bytes] = []
         self._wake = asyncio.Event()
         self._over = False
-        self.watcher: Watcher | None = None
+        self.watcher: Stream | None = None
 
     @property
     def ready(self) -> bool:
@@ -260,19 +274,21 @@ class SendSink:
             left -= len(self._pending.pop(0))
 
 
-class FollowResponse(EventSourceResponse):
+class StreamResponse(EventSourceResponse):
     """A stream: headers, HEAD and shutdown are sse-starlette's; how the bytes travel is ours."""
 
-    def __init__(self, hub: Hub, job: str, first: bytes, start: Start, *, may_hand_over: bool) -> None:
+    def __init__(
+        self, hub: Hub, first: bytes, attach: Attach, format: Format, *, may_hand_over: bool
+    ) -> None:
         super().__init__(
             _nothing(),
             ping=3600,
             headers={name: value for name, value in HEADERS.items() if name != "Content-Type"},
         )
         self._hub = hub
-        self._job = job
         self._first = first
-        self._start = start
+        self._attach = attach
+        self._format = format
         self._may_hand_over = may_hand_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -287,7 +303,7 @@ class FollowResponse(EventSourceResponse):
         # A stream is the last answer on its connection: a proxy must not wait to use it again.
         ours = (b"connection", b"content-length", b"content-type")
         kept = [(name, value) for name, value in self.raw_headers if name not in ours]
-        return [*kept, (b"content-type", self._start.format.media_type.encode()), (b"connection", b"close")]
+        return [*kept, (b"content-type", self._format.media_type.encode()), (b"connection", b"close")]
 
     async def _hand_over(self, scope: Scope, send: Send) -> bool:
         """Send the first bytes with the offer. True when the server has taken the connection; else they went the ordinary way."""
@@ -295,13 +311,13 @@ class FollowResponse(EventSourceResponse):
         if offer is None or not self._may_hand_over:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             return False
-        await send(offer.first(self._first, lambda sink: self._hub.follow(self._job, sink, self._start)))
+        await send(offer.first(self._first, self._attach))
         return offer.taken
 
     async def _send_all(self, receive: Receive, send: Send) -> None:
         sink = SendSink()
         self._hub.watch_for_exit(self._listen_for_exit_signal)
-        sink.watcher = watcher = self._hub.follow(self._job, sink, self._start)
+        sink.watcher = watcher = self._attach(sink)
         gone = asyncio.ensure_future(poll.disconnected(receive))
         gone.add_done_callback(lambda _: sink.lose())
         try:

@@ -54,6 +54,7 @@ class Parts:
         self._owns_broker = owns_broker
         self.sweeper = Sweeper(sync_store, settings, files.delete_job)
         self.announced = Announced(store)
+        hub.lists.missing = self.announced.missing
         self.leaving = False
         self._started: asyncio.Future[None] | None = None
         self._sweeping: asyncio.Future[None] | None = None

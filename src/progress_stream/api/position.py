@@ -41,12 +41,16 @@ class Position:
 
 
 def position_of(request: Request) -> Position:
+    """Where in a job's stream."""
+    return Position(position_text(request))
+
+
+def position_text(request: Request) -> str:
     """The header wins over the URL: a browser sends the same URL again with every reconnect."""
-    header = request.headers.get("last-event-id")
-    if header:
-        return Position(header)
     query = request.query_params
-    return Position(query.get("last_event_id") or query.get("lastEventId") or "")
+    return (
+        request.headers.get("last-event-id") or query.get("last_event_id") or query.get("lastEventId") or ""
+    )
 
 
 def wants_snapshot(request: Request) -> bool:
@@ -63,13 +67,14 @@ def form_of(request: Request) -> Form:
     if "wait" in request.query_params:
         return "poll"
     if sse.MEDIA_TYPE in accept:
-        return _sse(request)
+        return sse_of(request)
     if ndjson.MEDIA_TYPE in accept:
         return formats.NDJSON
-    return "poll" if "application/json" in accept else _sse(request)
+    return "poll" if "application/json" in accept else sse_of(request)
 
 
-def _sse(request: Request) -> Format:
+def sse_of(request: Request) -> Format:
+    """With a heartbeat that JavaScript can see, where that is asked for."""
     return formats.SSE_PING if request.query_params.get("ping") == "event" else formats.SSE
 
 

@@ -28,6 +28,7 @@ from ..store.commands import REMOVED, Look, entry_of
 from ..store.wakeups import Wakeups
 from . import pages
 from .formats import SSE, Format
+from .lists import Lists, ListWatcher
 from .over import Over
 from .resume import Page, resume
 from .sink import Sink
@@ -112,6 +113,9 @@ class Watcher:
             self.epoch, self.n = place
         self.sink.write(data)
 
+    def depart(self) -> None:
+        self.hub.depart(self)
+
     def on_ready(self) -> None:
         self.hub.resume_writing(self)
 
@@ -120,6 +124,10 @@ class Watcher:
 
     def on_shutdown(self) -> None:
         self.hub.send_away(self)
+
+
+#: Whoever is served: of one job, or of a list.
+Client = Watcher | ListWatcher
 
 
 class Start:
@@ -203,10 +211,11 @@ class Hub:
         self.tally = WebTally(self._count_up)
         self._sampled_at = 0.0
         self.over = Over()
+        self.lists = Lists(self, self._spawn)
         self._replid = ""
         self._exit_watched = False
         self._topics: dict[bytes, LiveTopic] = {}
-        self._slots: dict[int, set[Watcher]] = {}
+        self._slots: dict[int, set[Client]] = {}
         self._second = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
@@ -231,7 +240,14 @@ class Hub:
         self._second = int(self.now())
         self.wakeups.subscribe(self._probe_channel)
         self.wakeups.start()
-        for work in (self._tick, self._check_tails, self._probe, self._watch_switch):
+        for work in (
+            self._tick,
+            self._check_tails,
+            self._probe,
+            self._watch_switch,
+            self.lists.work,
+            self.lists.check,
+        ):
             self._spawn(self._for_ever(work))
 
     async def stop(self) -> None:
@@ -249,7 +265,7 @@ class Hub:
         self.draining = True
         await self._end_all(seconds, self.send_away)
 
-    async def _end_all(self, seconds: float, end: Callable[[Watcher], None]) -> None:
+    async def _end_all(self, seconds: float, end: Callable[[Client], None]) -> None:
         watchers = self._all()
         random.shuffle(watchers)
         steps = max(int(seconds * 10), 1)
@@ -297,8 +313,8 @@ class Hub:
             self.over.clear()
         self._marker = marker
 
-    def _all(self) -> list[Watcher]:
-        return [watcher for topic in self._topics.values() for watcher in topic.watchers]
+    def _all(self) -> list[Client]:
+        return [watcher for slot in self._slots.values() for watcher in slot]
 
     def clients(self) -> list[Any]:
         """Everybody who is served here, with a job or with a list."""
@@ -335,11 +351,15 @@ class Hub:
         topic = self._topic(job)
         watcher = Watcher(self, topic, sink, start)
         topic.watchers[watcher] = None
-        self.by_owner[start.owner] += 1
-        self.count += 1
-        self._schedule(watcher)
+        self.enter(watcher)
         self._catch_up(watcher)
         return watcher
+
+    def enter(self, watcher: Client) -> None:
+        """Count it, and look after it from now on."""
+        self.by_owner[watcher.owner] += 1
+        self.count += 1
+        self._schedule(watcher)
 
     def _topic(self, job: str) -> LiveTopic:
         channel = self.store.commands.keys.channel(job).encode()
@@ -350,23 +370,27 @@ class Hub:
             self.wakeups.subscribe(channel)
         return topic
 
-    def leave(self, watcher: Watcher) -> None:
+    def leave(self, watcher: Client) -> None:
         """Forget a watcher whose connection is gone or ended."""
         if watcher.gone:
             return
         watcher.gone = True
         watcher.live = False
-        topic = watcher.topic
-        topic.watchers.pop(watcher, None)
+        watcher.depart()
         self._slots.get(watcher.slot, set()).discard(watcher)
         self.count -= 1
         self.by_owner[watcher.owner] -= 1
         if not self.by_owner[watcher.owner]:
             del self.by_owner[watcher.owner]
-        if not topic.watchers:
-            self._close(topic)
         if watcher.on_end is not None:
             watcher.on_end(self.now() - watcher.opened_at, watcher.bytes)
+
+    def depart(self, watcher: Watcher) -> None:
+        """It follows its job no more."""
+        topic = watcher.topic
+        topic.watchers.pop(watcher, None)
+        if not topic.watchers:
+            self._close(topic)
 
     def _close(self, topic: LiveTopic) -> None:
         if topic.flush is not None:
@@ -375,7 +399,7 @@ class Hub:
             del self._topics[topic.channel]
             self.wakeups.unsubscribe(topic.channel)
 
-    def end(self, watcher: Watcher, last_words: bytes = b"") -> None:
+    def end(self, watcher: Client, last_words: bytes = b"") -> None:
         """End a watcher's response cleanly."""
         if watcher.gone:
             return
@@ -385,13 +409,13 @@ class Hub:
         self.leave(watcher)
         sink.end()
 
-    def send_away(self, watcher: Watcher) -> None:
+    def send_away(self, watcher: Client) -> None:
         """This server goes away: say so, and when to come back (soon, each at another moment)."""
         retry = random.randint(500, 2_000)
         data = b'{"retry_after":%.1f}' % (retry / 1000)
         self.end(watcher, watcher.format.added("draining", data, retry=retry))
 
-    def turn_away(self, watcher: Watcher) -> None:
+    def turn_away(self, watcher: Client) -> None:
         """Streaming was switched off: the client is to poll, and may ask for a stream again later."""
         seconds = random.uniform(5, 30)
         data = b'{"reason":"%b","retry_after":%.1f}' % (STREAMING_OFF.encode(), seconds)
@@ -405,6 +429,7 @@ class Hub:
             return
         topic = self._topics.get(channel)
         if topic is None:
+            self.lists.confirmed(channel)
             return
         if not topic.confirmed.done():
             topic.confirmed.set_result(None)
@@ -420,6 +445,7 @@ class Hub:
             return
         topic = self._topics.get(channel)
         if topic is None:
+            self.lists.heard(channel, payload)
             return
         if payload == REMOVED:
             self._look_again(topic)
@@ -750,7 +776,7 @@ class Hub:
 
     # -- time
 
-    def _schedule(self, watcher: Watcher) -> None:
+    def _schedule(self, watcher: Client) -> None:
         """Into the slot of the second in which somebody must look at it again: one timer for all streams of a process."""
         at = self.now() + self.settings.heartbeat_seconds
         if watcher.ends_at is not None:
@@ -774,7 +800,7 @@ class Hub:
         self.tally.watchers = self.count
         self.tally.reconnects = self.wakeups.reconnects
 
-    def _visit(self, watcher: Watcher) -> None:
+    def _visit(self, watcher: Client) -> None:
         if watcher.gone:
             return
         if watcher.expires_at is not None and watcher.expires_at <= _unix_time() + 0.5:

@@ -1,0 +1,488 @@
+"""Streams of whole states for pages that show many jobs: who looks at which owner's jobs, and the one reader for all of them.
+
+A wake-up says only that a job of an owner has changed; the state is read, once for everybody who shows it. What is read when, and
+which state may be shown, `overview` decides; lives, heartbeats and limits are the hub's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import events, jobs
+from ..errors import StoreError
+from ..frames import sse
+from ..store.commands import Look
+from .formats import SSE, Format
+from .overview import Overview
+from .sink import Sink
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+log = logging.getLogger(__name__)
+
+#: Jobs of one read, and ids of one look into a list.
+PAGE: Final = 200
+#: A resume begins so much earlier than asked for: what was told at that time may have been written a little later.
+SLACK_MS: Final = 5_000
+#: Between two looks at what changed, for wake-ups that were lost.
+CHECK_SECONDS: Final = 20.0
+#: A job that is missing right after Redis lost data is looked for again.
+_BACK_SECONDS: Final = 2.0
+#: For so long an answer to whether Redis lost data serves all that are missing.
+_ASKED_SECONDS: Final = 0.5
+_CHANGES_AT_ONCE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ListStart:
+    """What a page wants to see. `since` in Redis' milliseconds; None: everything there is. `now` as the hub's clock."""
+
+    subject: str
+    may_see: Callable[[str | None, str], bool]
+    jobs: tuple[str, ...] | None  #: None: all of the subject's, those made later too
+    any_owner: bool  #: the named jobs may be others'
+    since: int | None = None
+    only_new: bool = False
+    format: Format = SSE
+    ends_at: float | None = None
+    expires_at: float | None = None
+    on_end: Callable[[float, int], None] | None = None
+
+
+class OwnerTopic:
+    """One owner whose list somebody looks at."""
+
+    __slots__ = ("channel", "check_at", "checked_ms", "confirmed", "heard", "owner", "watchers")
+
+    def __init__(self, owner: str, channel: bytes, confirmed: asyncio.Future[None]) -> None:
+        self.owner = owner
+        self.channel = channel
+        self.confirmed = confirmed
+        self.watchers: dict[ListWatcher, None] = {}
+        self.heard: dict[str, int] = {}
+        self.checked_ms = 0
+        self.check_at = 0.0
+
+
+class ListWatcher:
+    """One page's stream: the hub's side of a sink."""
+
+    __slots__ = (
+        "bytes", "catching", "ends_at", "everything", "expires_at", "format", "gone", "hub", "jobs", "live", "on_end", "opened_at",
+        "owner", "pending", "place", "planned", "sink", "slot", "start", "topics",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, sink: Sink, start: ListStart) -> None:
+        self.hub = hub
+        self.sink = sink
+        self.start = start
+        self.jobs = None if start.jobs is None else frozenset(start.jobs)
+        self.owner: str | None = start.subject
+        self.format = start.format
+        self.ends_at = start.ends_at
+        self.expires_at = start.expires_at
+        self.on_end = start.on_end
+        self.opened_at = hub.now()
+        self.bytes = 0
+        self.slot = 0
+        self.topics: dict[str, OwnerTopic] = {}
+        #: Changed, and not yet shown to this one; while there is any, it is not live.
+        self.pending: dict[str, None] = {}
+        #: Where it is in the whole list, as long as that is being shown.
+        self.everything = False
+        self.place: tuple[int, str] | None = None
+        self.planned = False
+        self.live = False
+        self.catching = False
+        self.gone = False
+
+    def shows(self, owner: str | None, job: str) -> bool:
+        if self.jobs is None:
+            return owner == self.start.subject and self.start.may_see(owner, job)
+        return job in self.jobs and self.start.may_see(owner, job)
+
+    def write(self, data: bytes) -> None:
+        self.bytes += len(data)
+        self.sink.write(data)
+
+    def depart(self) -> None:
+        self.hub.lists.depart(self)
+
+    def on_ready(self) -> None:
+        self.hub.lists.catch_up(self)
+
+    def on_lost(self) -> None:
+        self.hub.leave(self)
+
+    def on_shutdown(self) -> None:
+        self.hub.send_away(self)
+
+
+class Lists:
+    """All list streams of one process."""
+
+    def __init__(self, hub: Hub, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._hub = hub
+        self._spawn = spawn
+        self._store = hub.store
+        self._topics: dict[str, OwnerTopic] = {}
+        self._by_channel: dict[bytes, OwnerTopic] = {}
+        self._owner_of: dict[str, str] = {}
+        self._overview = Overview()
+        self._reading = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._heard_ms = 0
+        self._replid = ""
+        self._asked_at = float("-inf")
+        self.repairs = 0
+        #: What a queued job waits for; the application knows.
+        self.missing: Callable[[str], Awaitable[str | None]] | None = None
+
+    # -- who looks
+
+    def watch(self, sink: Sink, start: ListStart) -> ListWatcher:
+        """Serve this sink from now on. Whatever the request asked for first has been written already."""
+        watcher = ListWatcher(self._hub, sink, start)
+        self._hub.enter(watcher)
+        if not start.any_owner:
+            self._join(watcher, start.subject)
+        self.catch_up(watcher)
+        return watcher
+
+    def _join(self, watcher: ListWatcher, owner: str) -> None:
+        topic = self._topics.get(owner)
+        if topic is None:
+            channel = self._store.commands.keys.owner_channel(owner).encode()
+            topic = OwnerTopic(owner, channel, asyncio.get_running_loop().create_future())
+            topic.check_at = self._hub.now() + CHECK_SECONDS * random.uniform(0.5, 1)
+            self._topics[owner] = self._by_channel[channel] = topic
+            self._hub.wakeups.subscribe(channel)
+        topic.watchers[watcher] = None
+        watcher.topics[owner] = topic
+
+    def depart(self, watcher: ListWatcher) -> None:
+        """It is gone: its owners' topics are closed when nobody else looks at them."""
+        for topic in watcher.topics.values():
+            topic.watchers.pop(watcher, None)
+            if not topic.watchers and self._topics.get(topic.owner) is topic:
+                del self._topics[topic.owner], self._by_channel[topic.channel]
+                self._hub.wakeups.unsubscribe(topic.channel)
+        watcher.topics.clear()
+        watcher.pending.clear()
+
+    # -- what is heard
+
+    def confirmed(self, channel: bytes) -> None:
+        topic = self._by_channel.get(channel)
+        if topic is None:
+            return
+        if topic.confirmed.done():
+            # Confirmed once more: the connection was another one, and what came between is lost.
+            topic.check_at = 0.0
+        else:
+            topic.confirmed.set_result(None)
+
+    def heard(self, channel: bytes, payload: bytes) -> None:
+        """A job of an owner has changed, or will be gone in so many milliseconds."""
+        topic = self._by_channel.get(channel)
+        now, _, rest = payload.partition(b"\n")
+        name, _, ahead = rest.partition(b"\n")
+        job = name.decode(errors="replace")
+        if topic is not None and now.isdigit() and events.is_job_id(job):
+            self._note(topic, job, int(now), int(ahead) if ahead.isdigit() else 0)
+
+    def _note(self, topic: OwnerTopic, job: str, now: int, ahead_ms: int) -> None:
+        topic.heard[job] = now + ahead_ms
+        self._owner_of[job] = topic.owner
+        self._heard_ms = max(self._heard_ms, now)
+        wait = (ahead_ms + 100) / 1000 if ahead_ms else 0.0
+        self._overview.mark(job, self._hub.now(), now + ahead_ms, wait)
+        self._wake.set()
+
+    # -- the one reader
+
+    async def work(self) -> None:
+        """Read what is due, and give it to who shows it; for ever."""
+        while True:
+            await self._until_due()
+            due = self._overview.take(self._hub.now(), PAGE)
+            try:
+                looks = await self._read(due)
+            except StoreError:
+                wait = random.uniform(0.2, 1.0)
+                self._overview.failed(due, self._hub.now(), wait)
+                await asyncio.sleep(wait)
+                continue
+            await self._show(due, looks)
+
+    async def _until_due(self) -> None:
+        while True:
+            self._wake.clear()
+            at = self._overview.next_at()
+            now = self._hub.now()
+            if at is not None and at <= now:
+                return
+            try:
+                async with asyncio.timeout(None if at is None else at - now):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    async def _read(self, ids: Sequence[str]) -> list[Look]:
+        """One after another, so that no read is shown after a later one."""
+        async with self._reading:
+            self._overview.note_read(ids, self._hub.now())
+            looks = await self._store.looks([self._store.commands.look(job) for job in ids])
+        if looks:
+            self._note_server(looks[0].replid)
+        return looks
+
+    def _note_server(self, replid: str) -> None:
+        """Another replication id: Redis was restarted or another server was promoted. What was heard is doubted."""
+        if self._replid not in ("", replid):
+            for topic in self._topics.values():
+                topic.check_at = 0.0
+        self._replid = replid
+
+    async def _show(self, ids: Sequence[str], looks: Sequence[Look]) -> None:
+        """Give each its frames. Nothing waits between deciding that a state may be shown and writing it."""
+        found = [await self._completed(look) for look in looks]
+        pieces: dict[ListWatcher, list[bytes]] = {}
+        late: list[str] = []
+        for job, look in zip(ids, found, strict=True):
+            frame = None if look is None else self._frame(job, look)
+            if look is None or frame is None:
+                late.append(job)
+            else:
+                self._deal(job, look, frame, pieces)
+        self._overview.failed(late, self._hub.now(), _BACK_SECONDS)
+        self._overview.done(ids)
+        for watcher, frames in pieces.items():
+            watcher.write(self._joined(watcher, frames, self._overview.shown_through(self._heard_ms)))
+
+    def _deal(self, job: str, look: Look, frame: bytes, pieces: dict[ListWatcher, list[bytes]]) -> None:
+        for watcher in self._lookers(job, look):
+            if watcher.live and watcher.sink.ready:
+                pieces.setdefault(watcher, []).append(frame)
+            else:
+                watcher.live = False
+                watcher.pending[job] = None
+                self.catch_up(watcher)
+
+    def _lookers(self, job: str, look: Look) -> list[ListWatcher]:
+        """Who shows this job; one that is gone, whoever looks at the list of the owner that it was told of."""
+        record = look.record
+        owner = self._owner_of.get(job) if record is None else record.packed["owner"] or ""
+        if not self._overview.waits_for(job):
+            self._owner_of.pop(job, None)
+        topic = None if owner is None else self._topics.get(owner)
+        if topic is None:
+            return []
+        if record is None:
+            return [one for one in topic.watchers if one.jobs is None or job in one.jobs]
+        return [one for one in topic.watchers if one.shows(record.packed["owner"], job)]
+
+    async def _completed(self, look: Look) -> Look | None:
+        """With what a queued job waits for; None: it is missing, and may only not be back yet."""
+        record = look.record
+        if record is None:
+            return None if not look.tombstone and await self._may_come_back() else look
+        if record.control.status == "queued" and self.missing is not None:
+            missing = await self.missing(record.packed["actor"])
+            return replace(look, record=replace(record, waiting_for=missing))
+        return look
+
+    def _frame(self, job: str, look: Look) -> bytes | None:
+        """What is shown of a job; None for a state older than what was shown before."""
+        record = look.record
+        if record is None:
+            self._overview.forget(job)
+            return _gone(job)
+        if not self._overview.accepts(job, record.control.last):
+            return None
+        state = jobs.view(record)
+        del state["result"]
+        return sse.encode(event="job", data=events.encode(state))
+
+    async def _may_come_back(self) -> bool:
+        """Whether Redis lost data lately: then a reporter may bring a job back that is not there now. Asked once for many."""
+        now = self._hub.now()
+        if now - self._asked_at > _ASKED_SECONDS:
+            try:
+                await self._hub.check_marker()
+            except StoreError:
+                return True
+            self._asked_at = now
+        return self._hub.lost_data_lately()
+
+    def _joined(self, watcher: ListWatcher, frames: list[bytes], through: int) -> bytes:
+        """The frames as one piece. The last one names the time up to which the page has seen everything: who is cut between two of
+        them asks for all of them again. While wake-ups may have been lost nobody can say it."""
+        if any(topic.check_at == 0.0 for topic in watcher.topics.values()):
+            return b"".join(frames)
+        return b"".join(frames[:-1]) + b"id: %d\n" % max(through, 0) + frames[-1]
+
+    # -- one page's own way to the present
+
+    def catch_up(self, watcher: ListWatcher) -> None:
+        """Show what is pending; live after that."""
+        if not watcher.catching and not watcher.gone and watcher.sink.ready and not watcher.live:
+            watcher.catching = True
+            self._spawn(self._catch_up_until_live(watcher))
+
+    async def _catch_up_until_live(self, watcher: ListWatcher) -> None:
+        try:
+            while not watcher.gone and watcher.sink.ready and not watcher.live:
+                try:
+                    if not watcher.planned:
+                        await self._plan(watcher)
+                    watcher.live = await self._next_page(watcher)
+                except StoreError:
+                    await asyncio.sleep(random.uniform(0.2, 1.0))
+        finally:
+            watcher.catching = False
+        self.catch_up(watcher)
+
+    async def _plan(self, watcher: ListWatcher) -> None:
+        """What there is to show first. Asked when the wake-ups are confirmed, so that nothing falls between."""
+        start = watcher.start
+        if start.any_owner:
+            for owner in await self._owners(start.jobs or ()):
+                self._join(watcher, owner)
+        for topic in list(watcher.topics.values()):
+            await asyncio.shield(topic.confirmed)
+        now = await self._store.send(self._store.commands.clock())
+        for topic in watcher.topics.values():
+            topic.checked_ms = topic.checked_ms or now
+        self._heard_ms = max(self._heard_ms, now)
+        since = start.since
+        if since is not None and not now - self._store.commands.changes_ms < since <= now + SLACK_MS:
+            since = None
+        if start.only_new:
+            pass
+        elif start.jobs is not None:
+            watcher.pending.update(dict.fromkeys(await self._changed_of(watcher, start.jobs, since)))
+        elif since is not None:
+            watcher.pending.update(dict.fromkeys(await self._changed(start.subject, since - SLACK_MS)))
+        else:
+            watcher.everything = True
+        watcher.planned = True
+
+    async def _owners(self, ids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for start in range(0, len(ids), PAGE):
+            looks = await self._read(ids[start : start + PAGE])
+            found |= {look.record.packed["owner"] or "" for look in looks if look.record is not None}
+        return found
+
+    async def _changed_of(self, watcher: ListWatcher, ids: Sequence[str], since: int | None) -> Iterable[str]:
+        """Those of the named jobs that changed since then, as far as that is known; of the rest nobody knows it."""
+        if since is None:
+            return ids
+        unchanged: set[str] = set()
+        for owner in watcher.topics:
+            times = await self._store.send(self._store.commands.changes_of(owner, ids))
+            unchanged |= {
+                job for job, at in zip(ids, times, strict=True) if at is not None and at < since - SLACK_MS
+            }
+        return (job for job in ids if job not in unchanged)
+
+    async def _changed(self, owner: str, since: int) -> dict[str, int]:
+        """All jobs of an owner that changed from then on, and when."""
+        found: dict[str, int] = {}
+        offset = 0
+        while True:
+            part = await self._store.send(
+                self._store.commands.changed_since(owner, since, offset, _CHANGES_AT_ONCE)
+            )
+            found.update((job, at) for at, job in part)
+            if len(part) < _CHANGES_AT_ONCE:
+                return found
+            # By time, not by number: those that change meanwhile move to the end. Ties are counted over.
+            last = part[-1][0]
+            offset = offset + len(part) if last == since else sum(at == last for at, _ in part)
+            since = last
+
+    async def _next_page(self, watcher: ListWatcher) -> bool:
+        """Show the next of what is pending. True when there is no more."""
+        through = self._overview.shown_through(self._heard_ms)
+        listed = not watcher.pending and watcher.everything
+        ids = await (self._listed(watcher) if listed else self._pending(watcher))
+        try:
+            looks = await self._read(ids)
+        except StoreError:
+            watcher.pending.update(dict.fromkeys(ids))
+            raise
+        found = [await self._completed(look) for look in looks]
+        if watcher.gone:
+            return False
+        shown = (self._piece(watcher, job, look, listed) for job, look in zip(ids, found, strict=True))
+        frames = [frame for frame in shown if frame]
+        over = not watcher.pending and not watcher.everything
+        if frames:
+            watcher.write(self._joined(watcher, frames, through) if over else b"".join(frames))
+        return over
+
+    async def _listed(self, watcher: ListWatcher) -> list[str]:
+        """The next of the whole list."""
+        call = self._store.commands.page(watcher.start.subject, None, None, watcher.place, PAGE)
+        found = await self._store.send(call)
+        watcher.everything = len(found) == PAGE
+        watcher.place = found[-1] if found else watcher.place
+        return [job for _, job in found if "~" not in job]
+
+    async def _pending(self, watcher: ListWatcher) -> list[str]:
+        ids = list(islice(watcher.pending, PAGE))
+        for job in ids:
+            del watcher.pending[job]
+        return ids
+
+    def _piece(self, watcher: ListWatcher, job: str, look: Look | None, listed: bool) -> bytes:
+        """A job's frame for this page; empty where there is nothing to show now. Another's is as gone as one that never was."""
+        record = None if look is None else look.record
+        if record is not None and not watcher.shows(record.packed["owner"], job):
+            return b"" if watcher.jobs is None else _gone(job)
+        if record is None and listed:
+            return b""  # A hint without a job, in a list that this page has not seen yet.
+        frame = None if look is None else self._frame(job, look)
+        if frame is None:
+            self._owner_of.setdefault(job, watcher.start.subject)
+            self._overview.mark(job, self._hub.now(), self._heard_ms, _BACK_SECONDS)
+            self._wake.set()
+        return frame or b""
+
+    # -- doubt
+
+    async def check(self) -> None:
+        """Look at what changed for wake-ups that were lost; for ever."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._hub.now()
+            for topic in [topic for topic in self._topics.values() if topic.check_at <= now]:
+                try:
+                    await self._check(topic)
+                except StoreError:
+                    break  # The next round tries again.
+
+    async def _check(self, topic: OwnerTopic) -> None:
+        if topic.checked_ms:
+            now = await self._store.send(self._store.commands.clock())
+            changed = await self._changed(topic.owner, topic.checked_ms - SLACK_MS)
+            for job, at in changed.items():
+                if topic.heard.get(job) != at:
+                    self.repairs += 1
+                    self._note(topic, job, min(at, now), max(at - now, 0))
+            topic.checked_ms = now
+            topic.heard = {job: at for job, at in topic.heard.items() if at >= now - SLACK_MS}
+        topic.check_at = self._hub.now() + CHECK_SECONDS * random.uniform(0.8, 1.2)
+
+
+def _gone(job: str) -> bytes:
+    return sse.encode(event="gone", data=events.encode({"id": job}))
