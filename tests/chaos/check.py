@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from progress_stream.events import TERMINAL, EventId
 from tests.chaos.history import History, Seen
 
 
 def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool = False) -> list[str]:
-    """What each watcher saw that it should not have: it must end with the events 1…count of this type, in order, and the end."""
+    """What each watcher saw that it should not have: it must end with the events 1…count of this type, in order, and the end.
+
+    Where a gap is allowed, what stood before it may come again after it, for Redis was given it anew; but nothing is missing.
+    """
     return [
         f"{seen.name}: {fault}"
         for seen in history.watchers
@@ -17,12 +22,24 @@ def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool
 
 def _faults(seen: Seen, own_type: str, count: int, gaps_allowed: bool) -> list[str]:
     found = [*_order(seen), *_ends(seen)]
-    numbers = [data["data"] for _, type, data in seen.events if type == own_type]
-    if numbers != list(range(1, count + 1)):
+    pieces = _between_gaps(seen, own_type)
+    numbers = [number for piece in pieces for number in piece]
+    if any(piece != list(range(piece[0], piece[-1] + 1)) for piece in pieces if piece):
+        found.append("is out of order")
+    if (sorted(set(numbers)) if gaps_allowed else numbers) != list(range(1, count + 1)):
         found.append(_difference(numbers, count))
     if seen.gaps and not gaps_allowed:
         found.append(f"was told of gaps {seen.gaps}")
     return found
+
+
+def _between_gaps(seen: Seen, own_type: str) -> list[list[int]]:
+    """The numbers that the events of this type carry, in one piece or, where gaps were told, in several."""
+    ends = [0, *(at for at, _ in seen.gaps), len(seen.events)]
+    return [
+        [data["data"] for _, type, data in seen.events[start:end] if type == own_type]
+        for start, end in pairwise(ends)
+    ]
 
 
 def _order(seen: Seen) -> list[str]:

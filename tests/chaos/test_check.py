@@ -18,9 +18,14 @@ GOOD: list[Event] = [("9-1", "queued", {}), line(2), line(3), line(4), ("9-5", "
 
 
 def faults(
-    events: list[Event], *, stopped: bool = True, gaps: list[tuple[int, str]] | None = None
+    events: list[Event],
+    *,
+    stopped: bool = True,
+    gaps: list[tuple[int, str]] | None = None,
+    gaps_allowed: bool = False,
 ) -> list[str]:
-    return faults_of(History([Seen("w", events, gaps or [], stopped=stopped)]), "line", 3)
+    history = History([Seen("w", events, gaps or [], stopped=stopped)])
+    return faults_of(history, "line", 3, gaps_allowed=gaps_allowed)
 
 
 def test_what_is_right_has_no_fault() -> None:
@@ -53,3 +58,15 @@ def test_who_was_never_stopped_and_who_was_told_of_a_gap_are_found() -> None:
     """A gap is a fault where nothing was lost, also if all came in the end."""
     assert ["w: was never told to stop"] == faults(GOOD, stopped=False)
     assert ["w: was told of gaps [(2, 'lost')]"] == faults(GOOD, gaps=[(2, "lost")])
+
+
+def test_after_an_allowed_gap_things_may_come_again_and_none_may_be_missing() -> None:
+    """What was lost and given anew has other ids; a hole beside the gap is still one."""
+    again = [*GOOD[:3], line(3, 2, 12), line(4, 3, 12), ("12-5", "succeeded", {})]
+    missing = [*GOOD[:2], line(4, 3, 12), ("12-5", "succeeded", {})]
+    beside = [*GOOD[:2], line(3, 2, 12), ("12-5", "succeeded", {})]
+
+    assert [] == faults(again, gaps=[(3, "lost")], gaps_allowed=True)
+    assert [] != faults(missing, gaps=[(2, "lost")], gaps_allowed=True)
+    assert [] != faults(beside, gaps=[(2, "lost")], gaps_allowed=True)
+    assert [] != faults(again, gaps=[(1, "lost")], gaps_allowed=True)

@@ -165,18 +165,19 @@ async def crowd(
     token: str,
     count: int,
     *,
-    seed: int | None = None,
+    seed: int,
+    cut_every: int = 1,
     faults: Callable[[list[str]], Awaitable[None]] | None = None,
     seconds: float = 90,
 ) -> History:
-    """So many watchers until all were told to stop, or the time is over; cut at random bytes where there is a seed.
+    """So many watchers until all were told to stop, or the time is over; every `cut_every`th is cut at random bytes.
 
     `faults` runs beside them and notes what it did.
     """
     began = time.monotonic()
     history = History([Seen(f"watcher {number}") for number in range(count)])
     watching = [
-        Watcher(seen, url, job, token, None if seed is None else Cuts(seed, number)).watch()
+        Watcher(seen, url, job, token, Cuts(seed, number) if number % cut_every == 0 else None).watch()
         for number, seen in enumerate(history.watchers)
     ]
     doing = [] if faults is None else [faults(history.faults)]
