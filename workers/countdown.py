@@ -15,13 +15,15 @@ MAX_SECONDS: Final = 3_600
     submit=True,
     title="A countdown",
     max_retries=1,
-    time_limit=(MAX_SECONDS + 60) * 1_000,
+    time_limit=(2 * MAX_SECONDS + 60) * 1_000,
     throws=(ValueError,),
 )
-def countdown(seconds: int = 20) -> dict[str, int]:
-    """Count down from a number of seconds."""
-    if not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"seconds: {seconds} is not possible (allowed: 0 to {MAX_SECONDS})")
+def countdown(seconds: int = 20, quiet: int = 0) -> dict[str, int]:
+    """Count down from a number of seconds, after so many in which nothing is said."""
+    for name, value in (("seconds", seconds), ("quiet", quiet)):
+        if not 0 <= value <= MAX_SECONDS:
+            raise ValueError(f"{name}: {value} is not possible (allowed: 0 to {MAX_SECONDS})")
+    time.sleep(quiet)
     for _ in track(range(seconds), unit="s"):
         time.sleep(1)
     return {"seconds": seconds}

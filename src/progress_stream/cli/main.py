@@ -8,6 +8,8 @@ import typer
 
 from ..errors import InvalidInput, ProgressStreamError
 from . import cancel, dev, serve, streaming, submit, token, version, watch
+from .conformance import command as conformance
+from .doctor import command as doctor
 from .terminal import FAILED, INTERRUPTED, USAGE, fail
 
 app = typer.Typer(
@@ -21,6 +23,7 @@ app = typer.Typer(
 )
 for command in (
     dev.dev, serve.serve, submit.submit, watch.watch, cancel.cancel, streaming.streaming, token.token, version.version,
+    conformance.conformance, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
 
