@@ -60,7 +60,7 @@ def test_a_stored_state_comes_back_whole() -> None:
 @pytest.mark.parametrize("packed", [b"{}", b'{"v":2}', b"[]", b"\xff", b"1"])
 def test_a_foreign_stored_form_is_refused(packed: bytes) -> None:
     """The stored form carries a version."""
-    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError and JSONDecodeError are kinds of it
+    with pytest.raises(ValueError):
         jobs.unpack(packed)
 
 
@@ -97,6 +97,44 @@ def test_somebody_steps_in_in_time_and_not_before(
 ) -> None:
     """Every job ends; none is ended early."""
     assert expected == jobs.verdict(record(status, **fields), now, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "now", "expected"),
+    [
+        ("queued", {}, 5_000, "end"),
+        ("retrying", {"seen_at": 4_000}, 5_000, "end"),
+        ("running", {"seen_at": 4_000}, 5_000, "tell"),
+        ("running", {"seen_at": 4_000, "stalled_at": 4_500}, 5_000, "end"),
+        ("running", {"seen_at": 4_000, "cancel_at": 4_500}, 5_000, "wait"),
+        ("running", {"seen_at": 4_000, "cancel_at": 4_500}, 34_499, "wait"),
+        ("running", {"seen_at": 4_000, "cancel_at": 4_500}, 34_500, "end"),
+    ],
+)
+def test_a_cancel_ends_what_nobody_has_in_hand(
+    status: str, fields: dict[str, Any], now: int, expected: str
+) -> None:
+    """A worker that lives is told first, and has 30 seconds."""
+    assert expected == jobs.on_cancel(record(status, **fields), now)
+
+
+def test_arguments_come_back_as_they_were_or_are_not_kept() -> None:
+    """Too large, or no JSON: nothing rather than half of it."""
+    args, kwargs = [1, "ü", None], {"file": {"key": "a/b"}, "rows": [1.5]}
+    packed = jobs.pack_arguments(args, kwargs, 1_000)
+
+    assert (args, kwargs) == jobs.unpack_arguments(packed)
+    assert packed == jobs.pack_arguments(tuple(args), kwargs, len(packed))
+    assert b"" == jobs.pack_arguments(args, kwargs, len(packed) - 1)
+    for value in (object(), float("nan"), "\ud800"):
+        assert b"" == jobs.pack_arguments([value], {}, 1_000)
+
+
+@pytest.mark.parametrize("packed", [b"", b"[]", b"{}", b'{"args": {}, "kwargs": {}}'])
+def test_foreign_arguments_are_refused(packed: bytes) -> None:
+    """Nothing is sent that nobody sent before."""
+    with pytest.raises(ValueError):
+        jobs.unpack_arguments(packed)
 
 
 def test_an_end_by_others_lies_over_the_packed_state() -> None:
