@@ -100,10 +100,12 @@ def test_watchers_that_read_nothing_do_not_grow_the_server(
         stuck = [stack.enter_context(follow(site, receive_buffer=SMALL_BUFFER)) for _ in range(10)]
         for stream in stuck:
             stream.until_number(2)
+        held = app.state.parts.hub._all()
         flood(job, 6_000)
         stack.enter_context(follow(site)).until_number(6_002)
-        sent = [watcher.bytes for watcher in app.state.parts.hub._all() if watcher.sink.ready is False]
+        sent = [watcher.bytes for watcher in held]
 
         assert 10 == len(sent)
+        assert not any(watcher.sink.ready for watcher in held)
         # A page of history and one of the log, of half a MB each; and again as much where only `send` tells of a pause.
         assert max(sent) < (3_000_000 if way == "send" else 1_500_000)
