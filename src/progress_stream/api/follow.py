@@ -38,6 +38,9 @@ from .problems import problem
 #: How many times wider the reconnect window may grow: one more for each so many streams of this process.
 _STREAMS_PER_WINDOW: Final = 1_000
 
+#: The setting that a refusal is due to.
+_LIMITS: Final = {"too_many_streams": "MAX_STREAMS", "too_many_streams_of_owner": "MAX_STREAMS_PER_OWNER"}
+
 HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
@@ -153,7 +156,10 @@ def busy(request: Request, reason: str, seconds: float) -> Response:
         # RFC 8288: the same job at another address, which needs no open connection.
         address = quote(str(request.scope["path"]).removesuffix("/events"))
         headers["Link"] = f'<{address}>; rel="alternate"'
-    return problem(status, f"not now: {reason.replace('_', ' ')}", headers=headers)
+    detail = f"not now: {reason.replace('_', ' ')}"
+    if (limit := _LIMITS.get(reason)) is not None:
+        detail += f" (more than {limit} allows)"
+    return problem(status, detail, headers=headers)
 
 
 def plain_stream(body: bytes) -> Response:

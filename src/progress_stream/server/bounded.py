@@ -33,6 +33,9 @@ BODY_SECONDS: Final = 30.0
 BODY_RATE: Final = 1_024
 #: Seconds to read on after a refusal: closing with bytes unread resets the connection, and the client sees no answer.
 LINGER_SECONDS: Final = 2.0
+#: Bytes of a body that are read and dropped after its answer, so that a client which only writes comes to see the answer. Who sends
+#: more is not read on: a gigabyte for a 413 would cost the network all the same.
+REST_BYTES: Final = 8 * 2**20
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -170,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unparsed = 0
         self.deadlines.forget(self._head_overdue)
-        self._body_bytes = 0
+        self._body_bytes = self._rest_bytes = 0
         self._body_since = self.loop.time()
         self.deadlines.watch(self._body_overdue, self.limits.body_seconds)
         app = self.app
@@ -187,7 +190,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
         self._body_bytes += len(body)
-        super().on_body(body)
+        if not self.cycle.response_complete:
+            super().on_body(body)
+        elif not self._deaf:
+            self._rest_bytes += len(body)
+            if self._rest_bytes > REST_BYTES:
+                self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        """RFC 9112 §9.6: close our side first, so that the client can read the answer before the connection is cut."""
+        self._deaf = True
+        self.flow.pause_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._body_since = None
+        self.deadlines.forget(self._body_overdue)
+        self.deadlines.watch(self._linger_over, LINGER_SECONDS)
 
     def on_message_complete(self) -> None:
         self._unparsed = 0
@@ -296,7 +314,7 @@ def _answer_431(limits: Limits, default_headers: list[tuple[bytes, bytes]]) -> b
             "type": "about:blank",
             "title": "Request Header Fields Too Large",
             "status": 431,
-            "detail": f"allowed: {limits.header_bytes} bytes of headers in {limits.max_headers} lines",
+            "detail": f"larger than HEADER_BYTES allows ({limits.header_bytes} bytes), or of more than {limits.max_headers} lines",
         }
     ).encode()
     headers = [

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: the socket would run dry between two writes.
 HIGH_WATER: Final = 65_536
 LOW_WATER: Final = 16_384
+#: Pieces from so many bytes on are written as they are, not copied into a chunk: thousands who take nothing wait for the same
+#: piece, and the event loop holds it once. For smaller ones the copy is cheaper than two more buffers.
+SHARED_BYTES: Final = 4_096
 #: Bytes a client may send after its request. It has nothing to say; a few are a pipelined request or a stray newline.
 MAX_CLIENT_BYTES: Final = 65_536
 #: Seconds for a client to take the last bytes. Below uvicorn's graceful shutdown: a stalled client must not hold it up.
@@ -102,7 +105,12 @@ class HandedOver(asyncio.Protocol):
         if transport is None or self._ending or transport.is_closing() or not data:
             return
         self._written += len(data)
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if not self._chunked:
+            transport.write(data)
+        elif len(data) < SHARED_BYTES:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
 
     def end(self) -> None:
         if self._transport is None or self._ending:

@@ -96,6 +96,8 @@ def untaken(transport: asyncio.WriteTransport) -> int:
     queued = array("i", (0,))
     socket = transport.get_extra_info("socket")
     if socket is not None:
-        with contextlib.suppress(OSError, ValueError):  # closed, or a kernel that does not know it for sockets
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # closed, or a kernel that does not know it for sockets
             fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, queued)
     return transport.get_write_buffer_size() + queued[0]
