@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from .. import metrics
 from .problems import Problem, of
@@ -62,14 +63,16 @@ class Envelope:
                 _add_headers(message, request_id)
             await send(message)
 
-        try:
-            await self.app(scope, receive, send_with_headers)
-        finally:
-            took = round((time.monotonic() - began) * 1000)
-            template = self._templates.get(scope.get("endpoint"), "-")
-            # 0: the client left before it got an answer.
-            metrics.answered(scope["method"], template, status)
-            access_log.info("%s %s %d %d ms id=%s", scope["method"], template, status, took, request_id)
+        # Whatever is logged on the way has the id, where structlog writes the log.
+        with bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_headers)
+            finally:
+                took = round((time.monotonic() - began) * 1000)
+                template = self._templates.get(scope.get("endpoint"), "-")
+                # 0: the client left before it got an answer.
+                metrics.answered(scope["method"], template, status)
+                access_log.info("%s %s %d %d ms id=%s", scope["method"], template, status, took, request_id)
 
 
 def _add_headers(message: Message, request_id: str) -> None:
