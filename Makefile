@@ -1,11 +1,12 @@
 # make run    everything set up, and the main job running at http://127.0.0.1:8000 (PORT=8123 DATA=folder to change it)
 # make test   everything set up, and every check
+# make test-slow   what takes minutes: doctor behind real proxies
 # make lint   the checks that start nothing
 # make bench  the figures: flood, idle, track, listing (a minute each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
 PORT ?= 8000
 DATA ?= data
 
-.PHONY: run test lint bench
+.PHONY: run test test-slow lint bench
 .DEFAULT_GOAL := run
 
 run:
@@ -15,6 +16,10 @@ run:
 # TESTS=tests/store picks some; PYTEST_ARGS adds options.
 test: lint
 	@exec .venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
+
+test-slow:
+	@scripts/setup test
+	@exec .venv/bin/pytest -m slow -n 2 $(PYTEST_ARGS) tests/proxies
 
 lint:
 	@scripts/setup test

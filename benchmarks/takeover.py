@@ -59,7 +59,9 @@ def _kill_and_watch(dev: subprocess.Popen[str]) -> Try:
         if {"link", "token"} <= set(said):
             break
     base = said["link"].partition("/?")[0]
-    with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {said['token']}"}, timeout=60) as client:
+    with httpx.Client(
+        base_url=base, headers={"Authorization": f"Bearer {said['token']}"}, timeout=60
+    ) as client:
         job = _submit(client)
         return _times(client, job, dev.pid)
 

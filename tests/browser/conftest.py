@@ -90,7 +90,7 @@ class Dev(Program):
         return self.said.partition("token=")[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
@@ -102,7 +102,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dev(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """One for all tests of a process; started only where a browser is."""
     server = Dev(tmp_path_factory.mktemp("dev"))

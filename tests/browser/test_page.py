@@ -268,6 +268,8 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page, dev: Dev, tmp_p
     page.keyboard.press("Control+a")
     page.keyboard.type("1")
     page.keyboard.press("Tab")
+    expect(page.get_by_label("quiet")).to_be_focused()
+    page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Start")).to_be_focused()
     page.keyboard.press("Enter")
 

@@ -158,7 +158,8 @@ def test_redis_killed_again_and_again(
     epochs = {id.partition("-")[0] for id, _, _ in history.watchers[0].events}
 
     check(history, program, capsys)
-    assert 5 == len(epochs)
+    # An incarnation that was killed again before anything was appended leaves no epoch behind.
+    assert 2 <= len(epochs) <= 5
 
 
 def test_redis_killed_with_the_tail_of_its_file_lost(

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ..errors import InvalidInput, ProgressStreamError
-from . import cancel, dev, serve, streaming, submit, token, version, watch
+from . import cancel, dev, jobs, serve, streaming, submit, token, version, watch
 from .conformance import command as conformance
 from .doctor import command as doctor
 from .terminal import FAILED, INTERRUPTED, USAGE, fail
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    dev.dev, serve.serve, submit.submit, watch.watch, cancel.cancel, streaming.streaming, token.token, version.version,
+    dev.dev, serve.serve, submit.submit, watch.watch, jobs.jobs, cancel.cancel, streaming.streaming, token.token, version.version,
     conformance.conformance, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)

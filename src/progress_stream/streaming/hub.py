@@ -764,14 +764,17 @@ class Hub:
             await asyncio.sleep(PROBE_SECONDS * random.uniform(0.9, 1) if proved else random.uniform(0.2, 1))
 
     async def _probe_once(self) -> bool:
-        await asyncio.wait_for(self._probe_heard.wait(), _PROBE_ANSWER_SECONDS)
+        # Not wait_for: before Python 3.12 it may swallow the cancellation that ends this task.
+        async with asyncio.timeout(_PROBE_ANSWER_SECONDS):
+            await self._probe_heard.wait()
         self._probe_answer.clear()
         self._probe_word = uuid.uuid4().hex.encode()
         # On a fresh connection: a kept one may lead to a server that was demoted.
         await self._probe_store.client.connection_pool.disconnect(inuse_connections=False)
         await self._probe_store.pipeline([("PUBLISH", self._probe_channel, self._probe_word)])
         await self.check_marker()
-        await asyncio.wait_for(self._probe_answer.wait(), _PROBE_ANSWER_SECONDS)
+        async with asyncio.timeout(_PROBE_ANSWER_SECONDS):
+            await self._probe_answer.wait()
         return True
 
     # -- time

@@ -1,0 +1,1 @@
+"""`doctor` behind real proxies that are set up as they should not be. Takes minutes: `make test-slow`."""
