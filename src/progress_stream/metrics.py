@@ -105,9 +105,18 @@ class Known:
         self._metrics[name].observe(value)
 
 
+_making: Final = threading.Lock()
+
+
 @cache
-def known() -> Known:
+def _made() -> Known:
     return Known()
+
+
+def known() -> Known:
+    # Two threads may want them first, and `cache` would make them twice, which the library refuses.
+    with _making:
+        return _made()
 
 
 def wanted() -> bool:
