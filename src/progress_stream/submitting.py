@@ -19,7 +19,7 @@ from dramatiq.brokers.redis import RedisBroker
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from . import events
+from . import events, tracing
 from .errors import (
     BrokerRefused,
     IdempotencyConflict,
@@ -274,17 +274,21 @@ class Submitter:
             commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint, arguments=arguments)
         )
         self._store.send(commands.hint(*place, created.status, done=True))
+        if not confirmed and (trace := tracing.carried()):
+            kept = tracing.pack(trace)
+            self._store.send(commands.put_record(tracing.KEY, header.id, kept, self._settings.state_seconds))
         return created
 
     def _enqueue(
         self, broker: dramatiq.Broker, header: Header, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
+        trace = tracing.carried()
         message: dramatiq.Message[Any] = dramatiq.Message(
             queue_name=header.queue or "default",
             actor_name=header.actor,
             args=tuple(args),
             kwargs=dict(kwargs),
-            options={**header.to_options(), "progress": True},
+            options={**header.to_options(), "progress": True, **({tracing.KEY: trace} if trace else {})},
             message_id=header.id,
             message_timestamp=header.created_at,
         )

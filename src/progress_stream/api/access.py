@@ -13,6 +13,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from .. import tracing
 from ..auth import bearer, tickets
 from ..auth.bearer import Bearer
 from ..auth.who import Who
@@ -114,11 +115,13 @@ def address_of(request: Request) -> str | None:
     return None if request.client is None else request.client.host
 
 
-def stream_ended(request: Request) -> Callable[[float, int], None]:
-    """Writes the last access line of a stream. Holds on to nothing of the request: there may be 20,000 of them."""
+def stream_ended(request: Request, span: tracing.Stream | None = None) -> Callable[[float, int], None]:
+    """Writes a stream's last access line, and ends its span. Holds on to nothing of the request: there may be 20,000 of them."""
     request_id = getattr(request.state, "request_id", "-")
 
     def ended(seconds: float, sent_bytes: int) -> None:
+        if span is not None:
+            span.end(sent_bytes)
         access_log.info("stream ended after %.1f s, %d bytes, id=%s", seconds, sent_bytes, request_id)
 
     return ended

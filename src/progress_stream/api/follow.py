@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .. import events, metrics
+from .. import events, metrics, tracing
 from ..auth.keys import KeysUnavailable
 from ..auth.who import Who
 from ..errors import NoSuchJob, StoreUnavailable, TokenExpired
@@ -95,7 +95,8 @@ async def _begin(
         parts.hub.over.add(who.subject, job, position.asked)
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     if form != "poll":
-        return not_now(request, who) or _stream(request, form, who, job, position, record)
+        trace = await _trace_of(request, job)
+        return not_now(request, who) or _stream(request, form, who, job, position, record, trace)
     snapshot = wants_snapshot(request)
     begin = record.control.last if snapshot else position.begin(record.control.last)
     return await poll.answer(
@@ -170,7 +171,13 @@ def plain_stream(body: bytes) -> Response:
 
 
 def _stream(
-    request: Request, format: Format, who: Who, job: str, position: Position, record: Record
+    request: Request,
+    format: Format,
+    who: Who,
+    job: str,
+    position: Position,
+    record: Record,
+    trace: dict[str, str] | None,
 ) -> Response:
     hub = parts_of(request).hub
     first, begin = _first(hub, format, position, record, snapshot=wants_snapshot(request))
@@ -180,12 +187,22 @@ def _stream(
         owner=who.subject,
         ends_at=ends_at(request),
         expires_at=who.expires_at,
-        on_end=access.stream_ended(request),
+        on_end=access.stream_ended(request, None if trace is None else tracing.Stream(job, trace)),
         address=access.address_of(request),
     )
     return StreamResponse(
         hub, first, lambda sink: hub.follow(job, sink, start), format, may_hand_over=not record.terminal
     )
+
+
+async def _trace_of(request: Request, job: str) -> dict[str, str] | None:
+    """What its job carries of a trace; None where nobody traces, or no stream will follow."""
+    if not tracing.is_on() or request.method != "GET":
+        return None
+    store = parts_of(request).store
+    with contextlib.suppress(StoreUnavailable):
+        return tracing.unpack(await store.send(store.commands.get_record(tracing.KEY, job)))
+    return {}
 
 
 def ends_at(request: Request) -> float | None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from .. import events, metrics
+from .. import events, metrics, tracing
 from ..errors import (
     AlreadyEnded,
     NoSuchJob,
@@ -124,8 +124,15 @@ class Flusher:
     def create(self, header: Header, *, confirmed: bool, arguments: bytes = b"") -> Answer[Created]:
         """The job's `queued` event, or the note that the broker has its message. `arguments` are kept for a retry."""
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
+        trace = tracing.carried()
 
         def call() -> Created:
+            if trace:
+                commands = self.store.commands
+                kept = tracing.pack(trace)
+                self.store.send(
+                    commands.put_record(tracing.KEY, header.id, kept, self.settings.state_seconds)
+                )
             if not confirmed:
                 self._hint(header, "queued")
             commands = self.store.commands

@@ -21,7 +21,7 @@ from dramatiq.common import q_name
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware, Retries, SkipMessage
 
-from .. import events
+from .. import events, tracing
 from ..errors import InvalidInput, InvalidUpload
 from ..jobs import Header, pack_arguments
 from ..settings import Settings, load
@@ -75,6 +75,7 @@ class _PerThread(threading.local):
     creating: Header | None = None
     deadline: float = 0.0
     settled: str | None = None
+    span: tracing.Attempt | None = None
 
 
 class ProgressMiddleware(Middleware):
@@ -145,6 +146,8 @@ class ProgressMiddleware(Middleware):
         """The job exists before its message does: whoever is handed its id may watch at once."""
         header = _new_header(broker, message, inherited=current_job().owner)
         message.options.update(header.to_options(), progress=True)
+        if trace := tracing.carried():
+            message.options[tracing.KEY] = trace
         self._here.creating = header
         self._here.deadline = time.monotonic() + self.settings.enqueue_wait_ms / 1000
         kept = self._arguments(message)
@@ -191,6 +194,9 @@ class ProgressMiddleware(Middleware):
         self._forget()
         flusher = self.flusher
         if flusher is not None and _is_tracked(broker, message):
+            if tracing.is_on():
+                trace = message.options.get(tracing.KEY)
+                self._here.span = tracing.Attempt(message.actor_name, message.message_id, trace)
             self._start(flusher, broker, message)
         self._give_uploads(broker, message)
 
@@ -279,6 +285,8 @@ class ProgressMiddleware(Middleware):
         if flusher is None or work is None or work.finished:
             return
         work.finished = True
+        if self._here.span is not None and exception is not None:
+            self._here.span.fail(exception)
         run = work.run
         if run.stopped and message.failed:
             # Acknowledged, not dead-lettered: nobody is to look into it.
@@ -352,7 +360,9 @@ class ProgressMiddleware(Middleware):
     def _forget(self) -> None:
         if self._here.work is not None:
             self._here.work.run.close()
-        self._here.work = self._here.settled = None
+        if self._here.span is not None:
+            self._here.span.end()
+        self._here.work = self._here.settled = self._here.span = None
         set_current(None)
 
     # A worker process comes and goes
