@@ -153,14 +153,12 @@ class RepeatsAfterResume(Faulty):
                 yield self.first.pop(stream, b"")
 
 
-class WrongOrderForSome(Faulty):
-    """Every second watcher gets the last two events of a piece the other way round."""
+class OtherBytesForEach(Faulty):
+    """The same events, written anew for each watcher."""
 
     def frames(self, frames: list[bytes], stream: int) -> Iterable[bytes]:
-        ours = [frame for frame in frames if b"event: position" not in frame]
-        if stream % 2 or len(ours) < 4:
-            return frames
-        return [*frames[:-3], frames[-2], frames[-3], frames[-1]]
+        for frame in frames:
+            yield frame.replace(b'"at":', b'"watcher":%d,"at":' % stream)
 
 
 class WrongPosition(Faulty):

@@ -46,14 +46,14 @@ def jobs(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with httpx2.Client(headers=headers, timeout=PATIENCE_SECONDS) as client:
-            _show(_rows(client, address, query, limit), as_json)
+            _show(rows(client, address, query, limit), as_json)
     except httpx2.HTTPError as error:
         fail(f"no answer from {url}: {error or type(error).__name__}", FAILED)
     except BrokenPipeError:
         pipe_closed()
 
 
-def _rows(client: httpx2.Client, address: str, query: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
+def rows(client: httpx2.Client, address: str, query: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
     """Page after page, until there are enough or there is no more."""
     left, cursor = limit or sys.maxsize, ""
     while True:
@@ -77,25 +77,25 @@ def _refused(answer: httpx2.Response) -> None:
     fail(f"the server answered {status}: {problem_detail(answer.content) or 'is --url right?'}", code)
 
 
-def _show(rows: Iterator[dict[str, Any]], as_json: bool) -> None:
+def _show(found: Iterator[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        for row in rows:
+        for row in found:
             print(json_line(row))
     elif sys.stdout.isatty():
-        _table(rows)
+        _table(found)
     else:
-        for row in rows:
+        for row in found:
             print("\t".join(_cells(row)))
 
 
-def _table(rows: Iterator[dict[str, Any]]) -> None:
+def _table(found: Iterator[dict[str, Any]]) -> None:
     """All of it before the first line, for the columns' widths."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*COLUMNS, box=None, pad_edge=False)
-    for row in rows:
+    for row in found:
         # Text, not markup: a title is a stranger's.
         table.add_row(*(Text(cell, overflow="fold") for cell in _cells(row)))
     Console().print(table)
