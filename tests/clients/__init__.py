@@ -1,0 +1,1 @@
+"""Clients that other people wrote, each used as its documentation says, on a connection that is cut again and again."""
