@@ -142,3 +142,16 @@ def test_the_tombstone_of_a_delayed_job_outlives_its_message(site: Site, client:
 
     assert 204 == client.delete("/jobs/job-1").status_code
     assert site.redis.ttl(site.store.commands.keys.state("job-1")) > week
+
+
+def test_the_key_that_made_it_makes_no_other(site: Site, client: httpx.Client) -> None:
+    """409: a client that tries again after the job was deleted is told so, and brings nothing back."""
+    site.announce()
+    headers = {"Idempotency-Key": "k-1"}
+    made = client.post("/jobs", json={"actor": "personalize"}, headers=headers).json()["id"]
+    client.post(f"/jobs/{made}/cancel")
+    client.delete(f"/jobs/{made}")
+    answer = client.post("/jobs", json={"actor": "personalize"}, headers=headers)
+
+    assert (409, True) == (answer.status_code, answer.json()["type"].endswith(":idempotency-conflict"))
+    assert 404 == client.get(f"/jobs/{made}").status_code

@@ -24,6 +24,8 @@ _MEDIA_TYPES: Final = {
     ".mjs": "text/javascript; charset=utf-8", ".png": "image/png", ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8", ".webmanifest": "application/manifest+json", ".woff2": "font/woff2",
 }  # fmt: skip
+#: Without their parameters.
+ASSET_TYPES: Final = tuple(sorted({kind.partition(";")[0] for kind in _MEDIA_TYPES.values()}))
 _FOLDERS: Final = frozenset({"client", "dashboard", "vendor"})
 #: Names carry no hash of the content: a browser asks each time, and gets 304.
 _REVALIDATE: Final = {"Cache-Control": "no-cache"}

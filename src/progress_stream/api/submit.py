@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from .. import events, jobs, submitting
 from ..auth.who import READ, WRITE, Who
-from ..errors import InvalidInput, InvalidUpload, StoreError
+from ..errors import IdempotencyConflict, InvalidInput, InvalidUpload, StoreError, Tombstoned
 from ..store.files import FileRef
 from ..submitting import Announced, Submission, Submitted
 from . import access, forms, limits, lookup
@@ -162,7 +162,11 @@ class _Attempt:
         submission = Submission(
             self._wish.actor, args, self._who.subject, self._wish.title, files, digests, self._key, self._job
         )
-        return await to_thread.run_sync(self._parts.submitter.submit, submission)
+        try:
+            return await to_thread.run_sync(self._parts.submitter.submit, submission)
+        except Tombstoned:
+            # An id that is drawn anew has never been deleted: only a key leads back to a job that was.
+            raise IdempotencyConflict("the job that this Idempotency-Key made was deleted") from None
 
     async def _is_with_the_broker(self) -> bool:
         """True for a key that has done its work before: the file that came then is the job's, and this one is not needed."""
