@@ -1,7 +1,5 @@
 """`GET /healthz` and `GET /readyz`."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,13 +10,7 @@ from progress_stream.api.app import create_app
 from progress_stream.settings import Settings, load
 from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Site, running, serving
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+from tests.support.waiting import until
 
 
 def test_a_process_that_serves_is_alive_and_soon_ready(site: Site) -> None:

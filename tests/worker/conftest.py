@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,19 +17,7 @@ from progress_stream.settings import Settings, load
 from progress_stream.store.commands import Look
 from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
-
-PATIENCE_SECONDS = 20.0
-
-
-def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """What the condition gives once that is true; an error when it never is."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"not within {seconds} seconds")
+from tests.support.waiting import until as until
 
 
 class Eyes:
