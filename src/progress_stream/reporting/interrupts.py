@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from dramatiq.middleware import MiddlewareError, SkipMessage
 
 from ..errors import InvalidInput, ProgressStreamError
@@ -10,14 +12,14 @@ from ..errors import InvalidInput, ProgressStreamError
 class Interrupted(SkipMessage, ProgressStreamError):
     """Raised by a report, again by each further one. As a SkipMessage: acknowledged, never retried, not dead-lettered."""
 
+    #: What has happened to the job, as the end of a sentence.
+    happened: ClassVar[str] = "is to stop"
+
     def __init__(self, job: str, attempt: int | None) -> None:
         self.job = job
         self.attempt = attempt
-        super().__init__(self._text(job, attempt))
-
-    @staticmethod
-    def _text(job: str, attempt: int | None) -> str:
-        raise NotImplementedError
+        number = "" if attempt is None else f"attempt {attempt} of "
+        super().__init__(f"{number}job {job} {self.happened}")
 
     def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int | None]]:
         return type(self), (self.job, self.attempt)
@@ -26,18 +28,13 @@ class Interrupted(SkipMessage, ProgressStreamError):
 class Cancelled(Interrupted):
     """Somebody asked for the job to be cancelled; it ends as `cancelled` when the actor lets this pass."""
 
-    @staticmethod
-    def _text(job: str, attempt: int | None) -> str:
-        return f"job {job} was cancelled"
+    happened = "was cancelled"
 
 
 class Superseded(Interrupted):
     """A later attempt has taken the job over: this one was thought dead, and nothing it reports is kept."""
 
-    @staticmethod
-    def _text(job: str, attempt: int | None) -> str:
-        number = "" if attempt is None else f"attempt {attempt} of "
-        return f"{number}job {job} is superseded by a later attempt"
+    happened = "is superseded by a later attempt"
 
 
 class Refused(MiddlewareError, InvalidInput):
