@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.browser.meddler import Meddler
+from tests.support.proxy import Proxy
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: What a container allows, and nothing that goes out to the net by itself.
@@ -61,6 +61,10 @@ class Program:
     @property
     def port(self) -> int:
         return urlsplit(self.said).port or 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
         self._process.kill()
@@ -111,8 +115,9 @@ def dev(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def meddler(dev: Dev) -> Iterator[Meddler]:
-    with Meddler(dev.port) as between:
+def meddler(dev: Dev) -> Iterator[Proxy]:
+    """What stands between the browser and the server."""
+    with Proxy(dev.url) as between:
         yield between
 
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Dev, Program
-from tests.browser.meddler import Meddler
+from tests.support.proxy import Proxy
 
 ROWS = 2_000
 TEMPLATE = "Hi {{first_name}}, I saw that {{company|your firm}} is growing."
@@ -122,11 +122,11 @@ def test_a_reload_comes_back_to_the_job_with_its_log(page: Page, dev: Dev, compl
 
 
 def test_the_bar_reaches_the_end_over_cuts_and_a_gateway_that_is_away(
-    page: Page, dev: Dev, meddler: Meddler
+    page: Page, dev: Dev, meddler: Proxy
 ) -> None:
     """A 502 ends an EventSource for good; the page makes a new one. No line comes twice, and the bar never goes back."""
     page.add_init_script(RECORDER)
-    page.goto(f"{meddler.address}?token={dev.token}")
+    page.goto(f"{meddler.url}/?token={dev.token}")
     start_countdown(page, 10)
     wait_for_value(page, 10)
     assert 1 == meddler.cut()
@@ -145,9 +145,9 @@ def test_the_bar_reaches_the_end_over_cuts_and_a_gateway_that_is_away(
     shown = page.evaluate("window.shown")
     assert sorted(shown) == shown
     # The end was said, so nobody asks again.
-    asked = len(meddler.asked)
+    asked = len(meddler.streams())
     page.wait_for_timeout(3000)
-    assert asked == len(meddler.asked)
+    assert asked == len(meddler.streams())
 
 
 def test_the_bar_reaches_the_end_over_a_web_server_that_is_killed(
@@ -165,9 +165,9 @@ def test_the_bar_reaches_the_end_over_a_web_server_that_is_killed(
         stack.callback(worker.stop)
         server = Program("serve", "--port", "0", ready=LISTENING, env=env)
         stack.callback(lambda: server.stop())
-        meddler = stack.enter_context(Meddler(server.port))
+        meddler = stack.enter_context(Proxy(server.url))
         page.add_init_script(RECORDER)
-        page.goto(f"{meddler.address}?token={worker.token}")
+        page.goto(f"{meddler.url}/?token={worker.token}")
         start_countdown(page, 12)
         for least in (15, 50):
             wait_for_value(page, least)
@@ -181,10 +181,10 @@ def test_the_bar_reaches_the_end_over_a_web_server_that_is_killed(
         assert sorted(shown) == shown
 
 
-def test_a_position_that_the_way_eats_travels_in_the_address(page: Page, dev: Dev, meddler: Meddler) -> None:
+def test_a_position_that_the_way_eats_travels_in_the_address(page: Page, dev: Dev, meddler: Proxy) -> None:
     """The `position` frame shows that `Last-Event-ID` never arrived; nothing is shown twice."""
     meddler.eats_position = True
-    page.goto(f"{meddler.address}?token={dev.token}")
+    page.goto(f"{meddler.url}/?token={dev.token}")
     start_countdown(page, 6)
     wait_for_value(page, 30)
     meddler.cut()
@@ -193,7 +193,7 @@ def test_a_position_that_the_way_eats_travels_in_the_address(page: Page, dev: De
     expect(page.locator("#log .line")).to_have_text(
         [re.compile(text) for text in ("Waiting", "Started", "Finished")]
     )
-    assert re.search(r"last_event_id=\d+-[1-9]", meddler.asked[-1])
+    assert re.search(r"last_event_id=\d+-[1-9]", meddler.streams()[-1])
 
 
 def test_without_a_cookie_the_page_says_what_to_do(page: Page, dev: Dev) -> None:

@@ -24,6 +24,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._carrying: set[socket.socket] = set()
         self._random = random.Random(seed)
         #: Every answer is cut after a number of bytes drawn from this range.
         self.cut_after: tuple[int, int] | None = None
@@ -49,13 +50,15 @@ class Proxy:
     def polls(self) -> list[str]:
         return [line for line in list(self.asked) if "wait=" in line]
 
-    def cut(self) -> None:
-        """End everything that is open, in the middle."""
+    def cut(self) -> int:
+        """End everything that is open, in the middle; gives how many streams were among it."""
         with self._lock:
             cut, self._open = self._open, set()
+            streams, self._carrying = self._carrying, set()
         for each in cut:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+        return len(streams)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -75,28 +78,35 @@ class Proxy:
 
     def _carry(self, client: socket.socket) -> None:
         with client, suppress(OSError):
-            head = b""
-            while END_OF_HEAD not in head:
-                if not (more := client.recv(65_536)):
-                    return
-                head += more
+            head, rest = _head_of(client)
             first = head.partition(b"\r\n")[0].decode("latin-1")
             self.asked.append(first)
-            if self.away:
+            is_stream = "/events" in first and "wait=" not in first
+            server = None if self.away else self._reach()
+            if server is None:
                 client.sendall(BAD_GATEWAY)
                 return
-            with socket.create_connection(self._upstream) as server:
+            with server:
+                ends = {client, server}
                 with self._lock:
-                    self._open |= {client, server}
-                server.sendall(self._rewritten(head))
-                threading.Thread(target=_mind_the_client, args=(client, server), daemon=True).start()
-                self._answer(
-                    server, client, keep=self.buffers and "/events" in first and "wait=" not in first
-                )
-                with self._lock:
-                    self._open -= {client, server}
+                    self._open |= ends
+                    self._carrying |= {server} if is_stream else set()
+                server.sendall(self._rewritten(head) + rest)
+                threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+                try:
+                    self._answer(server, client, keep=self.buffers and is_stream)
+                finally:
+                    with self._lock:
+                        self._open -= ends
+                        self._carrying.discard(server)
                 # Closing alone would wait for the thread that still reads from it.
                 client.shutdown(socket.SHUT_RDWR)
+
+    def _reach(self) -> socket.socket | None:
+        try:
+            return socket.create_connection(self._upstream)
+        except OSError:
+            return None
 
     def _rewritten(self, head: bytes) -> bytes:
         dropped = rb"connection|last-event-id" if self.eats_position else rb"connection"
@@ -121,10 +131,21 @@ class Proxy:
         client.sendall(kept)
 
 
-def _mind_the_client(client: socket.socket, server: socket.socket) -> None:
-    """A client that leaves takes the server's connection with it."""
+def _head_of(client: socket.socket) -> tuple[bytes, bytes]:
+    data = b""
+    while END_OF_HEAD not in data:
+        more = client.recv(65_536)
+        if not more:
+            raise ConnectionError("the client left")
+        data += more
+    head, _, rest = data.partition(END_OF_HEAD)
+    return head + END_OF_HEAD, rest
+
+
+def _pump(client: socket.socket, server: socket.socket) -> None:
+    """A request's body; and a client that leaves takes the server's connection with it."""
     with suppress(OSError):
-        while client.recv(65_536):
-            pass
+        while data := client.recv(65_536):
+            server.sendall(data)
     with suppress(OSError):
         server.shutdown(socket.SHUT_RDWR)
