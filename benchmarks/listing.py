@@ -24,7 +24,7 @@ import httpx
 
 from progress_stream import events, jobs
 from progress_stream.auth.verify import sign
-from progress_stream.store.commands import Call
+from progress_stream.store.calls import Call
 from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
 
@@ -61,12 +61,12 @@ def _calls(store: SyncStore, count: int) -> Iterator[Call[Any]]:
         place = (header.owner, header.id, header.created_at, header.actor)
         queued = events.make(header.id, "queued", at=events.text_of(header.created_at))
         yield commands.create(header, queued, confirmed=True)
-        yield commands.hint(*place, "queued", done=True)
+        yield commands.lists.hint(*place, "queued", done=True)
         if rare:
             error = {"type": "ValueError", "message": "no"}
             failed = events.make(header.id, "failed", at=events.now_text(), error=error)
             yield commands.intervene(header.id, failed, statuses=("queued",))
-            yield commands.hint(*place, "failed", done=True)
+            yield commands.lists.hint(*place, "failed", done=True)
 
 
 def _owner(count: int) -> str:

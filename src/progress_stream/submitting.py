@@ -268,12 +268,12 @@ class Submitter:
         commands = self._store.commands
         place = (header.owner, header.id, header.created_at, header.actor)
         if not confirmed:
-            self._store.send(commands.hint(*place, "queued"))
+            self._store.send(commands.lists.hint(*place, "queued"))
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
         created = self._store.send(
             commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint, arguments=arguments)
         )
-        self._store.send(commands.hint(*place, created.status, done=True))
+        self._store.send(commands.lists.hint(*place, created.status, done=True))
         if not confirmed and (trace := tracing.carried()):
             kept = tracing.pack(trace)
             self._store.send(commands.put_record(tracing.KEY, header.id, kept, self._settings.state_seconds))
@@ -304,7 +304,7 @@ class Submitter:
         call = commands.remove(header.id, statuses=("queued",), tombstone=False, only_unconfirmed=True)
         try:
             self._store.send(call)
-            self._store.send(commands.unlist(header.owner, header.id, header.actor))
+            self._store.send(commands.lists.unlist(header.owner, header.id, header.actor))
         except StoreError:
             return
 

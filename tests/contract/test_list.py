@@ -30,7 +30,9 @@ def make(
 def move(site: Site, attempt: Attempt, state: str, *, done: bool = True) -> None:
     header = attempt.header
     site.store.send(
-        site.store.commands.hint(header.owner, header.id, header.created_at, header.actor, state, done=done)
+        site.store.commands.lists.hint(
+            header.owner, header.id, header.created_at, header.actor, state, done=done
+        )
     )
 
 
@@ -43,7 +45,7 @@ def make_many(site: Site, count: int, *, first: int = 0, spread_ms: int = 1) -> 
         queued = events.make(id, "queued", at=events.text_of(header.created_at))
         place = (header.owner, id, header.created_at, header.actor, "queued")
         commands = site.store.commands
-        for call in (commands.hint(*place), commands.create(header, queued, confirmed=True)):
+        for call in (commands.lists.hint(*place), commands.create(header, queued, confirmed=True)):
             pipeline.eval(call.script.source, len(call.keys), *call.keys, *call.args)
         if number % 200 == 199:
             pipeline.execute()
@@ -127,7 +129,7 @@ def test_a_row_that_goes_is_no_hole_for_the_cursor_that_names_it(site: Site) -> 
     first = page(site, limit=3)
     commands = site.store.commands
     site.store.send(commands.remove("tie-3", statuses=("queued",), tombstone=False))
-    site.store.send(commands.unlist("alice", "tie-3", "personalize"))
+    site.store.send(commands.lists.unlist("alice", "tie-3", "personalize"))
 
     assert ["tie-5", "tie-4", "tie-3"] == ids_of(first)
     assert ["tie-2", "tie-1", "tie-0"] == ids_of(page(site, limit=3, cursor=first["next"]))
@@ -173,7 +175,7 @@ def test_a_hint_that_does_not_fit_is_dropped_and_the_page_filled(site: Site) -> 
     make(site, "others", owner="bob")
     commands = site.store.commands
     for ghost in ("ghost-1", "ghost-2", "others"):
-        site.store.send(commands.hint("alice", ghost, MOMENT_MS + 10, "personalize", "queued"))
+        site.store.send(commands.lists.hint("alice", ghost, MOMENT_MS + 10, "personalize", "queued"))
     running = make(site, "job-9", MOMENT_MS + 9)
     running.start()  # Its worker died before it could move the hint.
 

@@ -55,13 +55,13 @@ def has(id: str, state: str) -> Callable[[Stream], bool]:
 
 def tell(site: Site, attempt: Attempt) -> None:
     """As its reporter does when it has moved on."""
-    site.store.send(site.store.commands.changed(attempt.header.owner, attempt.job))
+    site.store.send(site.store.commands.lists.changed(attempt.header.owner, attempt.job))
 
 
 def delete(site: Site, id: str) -> None:
     commands = site.store.commands
     site.store.send(commands.remove(id, statuses=("queued",), tombstone=True))
-    site.store.send(commands.unlist("alice", id, "personalize"))
+    site.store.send(commands.lists.unlist("alice", id, "personalize"))
 
 
 def last_id(stream: Stream) -> str:
@@ -197,7 +197,7 @@ def test_an_expired_job_leaves_a_page(site: Site) -> None:
     with look(site) as stream:
         stream.until(has("expiring", "queued"))
         site.redis.pexpire(commands.keys.state("expiring"), 800)
-        site.store.send(commands.unlist("alice", job.job, "personalize", 900))
+        site.store.send(commands.lists.unlist("alice", job.job, "personalize", 900))
         stream.until(lambda stream: ["expiring"] == gone(stream))
 
 

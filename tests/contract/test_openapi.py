@@ -144,7 +144,9 @@ def seed(site: Site) -> None:
     site.announce("personalize", SCHEMA)
     _, running, ended, filed, failed = made = [site.job(id, title="März") for id in JOBS]
     for place in (job.header for job in made):
-        site.store.send(site.store.commands.hint("alice", place.id, place.created_at, place.actor, "queued"))
+        site.store.send(
+            site.store.commands.lists.hint("alice", place.id, place.created_at, place.actor, "queued")
+        )
     for job in (running, ended, filed, failed):
         job.start()
     ended.succeed({"rows": 1})

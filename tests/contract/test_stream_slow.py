@@ -100,7 +100,7 @@ def test_watchers_that_read_nothing_do_not_grow_the_server(
         stuck = [stack.enter_context(follow(site, receive_buffer=SMALL_BUFFER)) for _ in range(10)]
         for stream in stuck:
             stream.until_number(2)
-        held = app.state.parts.hub._all()
+        held = app.state.parts.hub.clients()
         flood(job, 6_000)
         stack.enter_context(follow(site)).until_number(6_002)
         sent = [watcher.bytes for watcher in held]

@@ -348,12 +348,12 @@ def test_an_owners_lists_are_hints_by_creation_time(writer: Writer) -> None:
         (3, "c", "y", "running"),
         (2, "b", "x", "running"),
     ]:
-        writer.store.send(commands.hint("alice", job, at, actor, state, done=True))
+        writer.store.send(commands.lists.hint("alice", job, at, actor, state, done=True))
     lists = ((None, None), ("running", None), (None, "x"), ("running", "x"))
-    listed = [writer.store.send(commands.page("alice", *which, None, 10)) for which in lists]
+    listed = [writer.store.send(commands.lists.page("alice", *which, None, 10)) for which in lists]
 
     assert [[(3, "c"), (2, "b"), (1, "a")], [(3, "c"), (2, "b")], [(2, "b"), (1, "a")], [(2, "b")]] == listed
-    assert [] == writer.store.send(commands.page("bob", None, None, None, 10))
+    assert [] == writer.store.send(commands.lists.page("bob", None, None, None, 10))
 
 
 def test_a_job_is_in_two_states_lists_only_while_it_is_moved(writer: Writer) -> None:
@@ -369,8 +369,10 @@ def test_a_job_is_in_two_states_lists_only_while_it_is_moved(writer: Writer) -> 
     ]
     seen = []
     for state, done in moves:
-        writer.store.send(commands.hint("alice", "a", 1, "x", state, done=done))
-        lists = [state for state in STATES if writer.store.send(commands.page("alice", state, "x", None, 1))]
+        writer.store.send(commands.lists.hint("alice", "a", 1, "x", state, done=done))
+        lists = [
+            state for state in STATES if writer.store.send(commands.lists.page("alice", state, "x", None, 1))
+        ]
         seen.append(lists)
 
     assert [
@@ -388,11 +390,11 @@ def test_what_is_unlisted_is_in_no_list_and_stays_among_the_changes(
 ) -> None:
     """Who looks back later must learn that it is gone."""
     commands = writer.store.commands
-    writer.store.send(commands.hint("alice", "a", 1, "x", "failed", done=True))
-    now = writer.store.send(commands.unlist("alice", "a", "x", 5_000))
+    writer.store.send(commands.lists.hint("alice", "a", 1, "x", "failed", done=True))
+    now = writer.store.send(commands.lists.unlist("alice", "a", "x", 5_000))
 
-    assert [(now + 5_000, "a")] == writer.store.send(commands.changed_since("alice", now, 0, 10))
-    assert [now + 5_000, None] == writer.store.send(commands.changes_of("alice", ["a", "b"]))
+    assert [(now + 5_000, "a")] == writer.store.send(commands.lists.changed_since("alice", now, 0, 10))
+    assert [now + 5_000, None] == writer.store.send(commands.lists.changes_of("alice", ["a", "b"]))
     assert 0 == redis_client.exists(*commands.keys.lists("alice", "x"))
 
 

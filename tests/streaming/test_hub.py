@@ -141,7 +141,7 @@ async def test_a_lost_last_message_is_found_by_the_tail_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The last message of all has no successor that would betray its loss."""
-    monkeypatch.setattr("progress_stream.streaming.hub.TAIL_SECONDS", 1.0)
+    monkeypatch.setattr("progress_stream.streaming.tails.TAIL_SECONDS", 1.0)
     async with running_hub(redis_server.url(), namespace) as hub:
         sink = watch(hub, "job")
         await until(lambda: len(sink.frames) == 2)
@@ -263,7 +263,7 @@ async def test_a_drain_sends_everybody_away(
 async def test_the_live_path_proves_itself(redis_server: RedisServer, namespace: str) -> None:
     """A probe through the connection that writes use has to come back."""
     async with running_hub(redis_server.url(), namespace) as hub:
-        await until(lambda: hub.live_proved)
+        await until(lambda: hub.path.proved)
 
 
 def _body(frame: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from progress_stream.settings import Settings, load
 from progress_stream.store.aio import AsyncStore
 from progress_stream.store.commands import Appended, Started
 from progress_stream.store.sync import SyncStore
-from progress_stream.streaming.hub import Hub, Start, Watcher
+from progress_stream.streaming.hub import Hub
+from progress_stream.streaming.watcher import Start, Watcher
 
 
 class RecordingSink:

@@ -12,7 +12,7 @@ from ..auth.who import WRITE
 from ..errors import AlreadyEnded, StoreUnavailable
 from ..jobs import Record
 from ..store.aio import AsyncStore
-from ..store.commands import listed
+from ..store.list_commands import listed
 from . import access, lookup
 from .parts import parts_of
 
@@ -54,7 +54,7 @@ async def _tell(store: AsyncStore, record: Record, now: int) -> bool:
     commands = store.commands
     if await store.send(commands.intervene(job, event, statuses=("running",), field="cancel_at")) is None:
         return False
-    await store.send(commands.changed(record.packed["owner"], job))
+    await store.send(commands.lists.changed(record.packed["owner"], job))
     return True
 
 
@@ -67,8 +67,8 @@ async def _end(store: AsyncStore, record: Record, now: int) -> bool:
         seen_at=record.seen_at if record.stalled_at is not None else None,
         extra_seconds=jobs.seconds_until_due(record, now),
     )  # fmt: skip
-    await store.send(store.commands.hint(*listed(record.packed), "cancelled"))
+    await store.send(store.commands.lists.hint(*listed(record.packed), "cancelled"))
     if await store.send(call) is None:
         return False
-    await store.send(store.commands.hint(*listed(record.packed), "cancelled", done=True))
+    await store.send(store.commands.lists.hint(*listed(record.packed), "cancelled", done=True))
     return True

@@ -13,7 +13,7 @@ from ..auth.who import WRITE
 from ..errors import AlreadyEnded, NoSuchJob, NotEnded, StoreUnavailable
 from ..events import TERMINAL
 from ..jobs import Record
-from ..store.commands import listed
+from ..store.list_commands import listed
 from . import access, lookup
 from .parts import Parts, parts_of
 
@@ -47,7 +47,7 @@ async def _remove(parts: Parts, record: Record, now: int) -> None:
     except AlreadyEnded as error:
         # The store's word for any other status than those that were asked for.
         raise NotEnded(job, error.state) from None
-    await parts.store.send(commands.unlist(owner, job, actor))
+    await parts.store.send(commands.lists.unlist(owner, job, actor))
 
 
 async def _remove_files(parts: Parts, job: str) -> None:

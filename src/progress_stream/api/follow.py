@@ -28,8 +28,10 @@ from ..frames import sse
 from ..jobs import Record
 from ..streaming import pages
 from ..streaming.formats import Format
-from ..streaming.hub import STREAMING_OFF, Hub, Start, expired
+from ..streaming.hub import STREAMING_OFF, Hub
+from ..streaming.lives import expired
 from ..streaming.sink import EXTENSION, Attach, Handover, Stream
+from ..streaming.watcher import Start
 from . import access, lookup, poll
 from .parts import parts_of
 from .position import Form, Position, form_of, position_of, wait_of, wants_snapshot
@@ -125,8 +127,8 @@ async def _may_come_back(hub: Hub) -> bool:
     """Whether Redis has lost data, and this job's reporter may only not have brought it back yet. Asked at once: the hub's own
     round would notice some seconds after browsers have given up at a 404."""
     with contextlib.suppress(StoreUnavailable):
-        await hub.check_marker()
-    return hub.lost_data_lately()
+        await hub.path.check_marker()
+    return hub.path.lost_data_lately()
 
 
 def not_now(request: Request, who: Who) -> Response | None:

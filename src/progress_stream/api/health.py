@@ -37,4 +37,4 @@ async def _fault(parts: Parts) -> str | None:
             await parts.store.send(parts.store.commands.clock())
     except (StoreError, TimeoutError):
         return "Redis does not answer"
-    return None if parts.hub.live_proved else "live delivery has not proved itself yet"
+    return None if parts.hub.path.proved else "live delivery has not proved itself yet"

@@ -19,8 +19,9 @@ from .. import events, jobs
 from ..auth.who import ADMIN, Who
 from ..errors import InvalidInput, MissingScope
 from ..jobs import Record, State
-from ..store.commands import Look, listed
+from ..store.commands import Look
 from ..store.keys import STATES
+from ..store.list_commands import listed
 from . import access
 from .parts import Parts, parts_of
 
@@ -141,7 +142,7 @@ class _Reader:
 
     async def _hints(self, place: Place | None, count: int) -> list[Place]:
         store = self._parts.store
-        return await store.send(store.commands.page(*self._list, place, count))
+        return await store.send(store.commands.lists.page(*self._list, place, count))
 
     async def _checked(self, hints: list[Place]) -> list[tuple[Place, Record]]:
         store = self._parts.store
@@ -174,11 +175,11 @@ class _Reader:
         if not misfits:
             return
         store = self._parts.store
-        await store.send(store.commands.drop_hints(*self._list, [job for (_, job), _ in misfits]))
+        await store.send(store.commands.lists.drop_hints(*self._list, [job for (_, job), _ in misfits]))
         records = [look.record for _, look in misfits if look.record is not None]
         await asyncio.gather(
             *(
-                store.send(store.commands.hint(*listed(record.packed), record.control.status))
+                store.send(store.commands.lists.hint(*listed(record.packed), record.control.status))
                 for record in records
             )
         )

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from .. import events
 from ..auth.who import ADMIN, Who
 from ..errors import InvalidInput, StoreUnavailable
-from ..streaming.lists import ListStart
+from ..streaming.list_watcher import ListStart
 from . import access, follow
 from .parts import parts_of
 from .position import position_text, sse_of

@@ -21,8 +21,8 @@ from ..events import BEGINNING, EventId
 from ..frames import ndjson
 from ..jobs import Record
 from ..streaming import formats
-from ..streaming.hub import Start, Watcher
 from ..streaming.resume import Entry, Page, resume
+from ..streaming.watcher import Start, Watcher
 from . import access
 from .parts import Parts, parts_of
 

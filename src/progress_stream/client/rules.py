@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
-from .. import events, jobs
+from .. import events
 from ..errors import AccessError, InvalidInput, NoSuchJob, NotAuthenticated, ProgressStreamError, TokenExpired
 from ..events import BEGINNING, SERVER_ADDED, TERMINAL, EventId
 from ..frames.sse import Frame, Parser
 from ..jobs import State
+from .fold import Fold, position_of
 from .retry import Backoff
 
 #: The server's default.
@@ -51,10 +52,6 @@ ANSWER_SECONDS: Final = 30.0
 LATER: Final = frozenset({408, 425, 429})
 #: Reasons of `busy` that will not pass in a moment. The job itself can be asked meanwhile.
 _STREAMS_REFUSED: Final = frozenset({"streaming_off", "too_many_streams", "too_many_streams_of_owner"})
-#: What events do not tell and the state does.
-_IDENTITY: Final = (
-    "id", "actor", "queue", "title", "owner", "max_attempts", "run_at", "parent", "retry_of", "created_at",
-)  # fmt: skip
 
 Kind = Literal["identity", "stream", "poll", "state"]
 _EXPECTED: Final[Mapping[Kind, str]] = {"stream": "event stream", "poll": "list of events"}
@@ -264,7 +261,7 @@ class Rules:
     def _event(
         self, id: str, type: str, data: dict[str, Any], state: State | None = None
     ) -> WatchEvent | None:
-        place, known = _position(id), _position(self._place)
+        place, known = position_of(id), position_of(self._place)
         if place is not None and known is not None and place <= known:
             return None  # Something on the way lost where we were, or gave an old answer again.
         self._place = id or self._place
@@ -447,39 +444,6 @@ class Rules:
         self._renewed = False
 
 
-class Fold:
-    """The state of a job as its events make it, from a snapshot on where there was one."""
-
-    def __init__(self, job: str) -> None:
-        self.state: State = dict.fromkeys(jobs.FIELDS) | {
-            "id": job, "state": "queued", "steps": [], "stalled": False, "cancel_requested": False,
-        }  # fmt: skip
-        self._through: EventId | None = None
-
-    def identify(self, state: Mapping[str, Any], *, whole: bool) -> None:
-        """What the job is; `whole`: and how far it was, for who will see no event from before."""
-        if whole:
-            self.snapshot(state, state.get("last_event_id"))
-        else:
-            self.state = self.state | {name: state.get(name) for name in _IDENTITY}
-            self.state["updated_at"] = state.get("created_at")
-
-    def snapshot(self, state: Mapping[str, Any], through: object) -> None:
-        """Everything up to `through` is in this state."""
-        self.state = {**self.state, **state}
-        self._through = _position(through)
-
-    def event(self, id: EventId | None, type: str, data: dict[str, Any]) -> None:
-        """One more event. One that the state holds already changes nothing, nor does one that makes no sense."""
-        if self._through is not None and id is not None and id <= self._through:
-            return
-        try:
-            folded = jobs.fold(self.state, {**data, "type": type})
-        except (KeyError, TypeError, ValueError, AttributeError):
-            folded = self.state
-        self.state = folded if id is None else {**folded, "last_event_id": str(id)}
-
-
 def problem_detail(body: bytes) -> str:
     """What an error answer says of itself (RFC 9457); empty where it is not one of ours."""
     problem = _object(body.decode("utf-8", "replace")) or {}
@@ -495,16 +459,9 @@ def _object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _position(text: object) -> EventId | None:
-    try:
-        return EventId.parse(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-
-
 def _before(found: list[dict[str, Any]]) -> str:
     """The place right before the first of these events."""
-    first = _position(found[0].get("id")) if found else None
+    first = position_of(found[0].get("id")) if found else None
     return "" if first is None else str(EventId(first.epoch, max(first.n - 1, 0)))
 
 

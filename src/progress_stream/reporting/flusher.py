@@ -32,7 +32,8 @@ from ..events import TERMINAL, Event
 from ..jobs import Header
 from ..metrics import WorkerTally
 from ..settings import Settings
-from ..store.commands import Appended, Call, Command, Created, Started, Worn
+from ..store.calls import Call, Command
+from ..store.commands import Appended, Created, Started, Worn
 from ..store.connect import sync_client
 from ..store.sync import SyncStore
 from .buffer import Batch, Rates
@@ -206,6 +207,7 @@ class Flusher:
             self._awake.clear()
             self._gather()
             try:
+                self._publish()
                 self._pass()
             except StoreUnavailable as error:
                 self._missed(error)
@@ -215,7 +217,6 @@ class Flusher:
                 time.sleep(PAUSE_SECONDS[1])
             else:
                 self._reached()
-            self._publish()
 
     def _publish(self) -> None:
         now = time.monotonic()
@@ -476,7 +477,7 @@ class Flusher:
     def _hint(self, header: Header, state: str, *, done: bool = False) -> None:
         """Where the job is about to be in its owner's lists, or is."""
         self.store.send(
-            self.store.commands.hint(
+            self.store.commands.lists.hint(
                 header.owner, header.id, header.created_at, header.actor, state, done=done
             )
         )
@@ -487,7 +488,7 @@ class Flusher:
         if status is not None:
             self._hint(run.header, status, done=True)
         elif now - run.told_at >= TELL_SECONDS:
-            self.store.send(self.store.commands.changed(run.header.owner, run.header.id))
+            self.store.send(self.store.commands.lists.changed(run.header.owner, run.header.id))
         else:
             run.untold = True
             return

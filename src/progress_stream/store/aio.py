@@ -10,7 +10,8 @@ from redis.exceptions import NoScriptError
 
 from ..errors import NotAPrimary
 from ..settings import Settings, database_of
-from .commands import Call, Command, Commands, Look
+from .calls import Call, Command
+from .commands import Commands, Look
 from .failures import FAILURES, mapped
 from .keys import Keys
 

@@ -5,66 +5,27 @@ A worker's thread and the server's loop send the same values by `sync.SyncStore`
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from .. import events, jobs
 from ..errors import AlreadyEnded, NoSuchJob, SequenceHole, StaleAttempt, StoreUnavailable, Tombstoned
 from ..events import TERMINAL, Event, EventId
 from ..jobs import Control, Header, Record, State
 from ..settings import Settings
-from .keys import STATES, Keys
+from . import messages
+from .calls import Call, Command, script
+from .keys import Keys
+from .list_commands import ListCommands
 
 T = TypeVar("T")
 
-#: On a job's channel in place of events: the job was deleted.
-REMOVED: Final = b"removed"
 #: When the sweep looks after the files of a deleted job: whoever deletes it removes them at once, if he can.
 _FILES_MS: Final = 60_000
 #: Stands in an event's JSON where the script puts the attempt's number, which only it knows.
 _ATTEMPT_MARK: Final = 987_654_321_987_654
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A Lua script with what it shares put before it."""
-
-    name: str
-    source: str
-    sha: str
-
-
-@cache
-def script(name: str) -> Script:
-    """The script of that name from `scripts/`."""
-    folder = files(__package__) / "scripts"
-    source = (folder / f"{name}.lua").read_text()
-    if name not in ("read", "page"):
-        source = (folder / "_control.lua").read_text() + source
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """One script call. `read` turns Redis' answer into a value, or raises a StoreError."""
-
-    script: Script
-    keys: tuple[str, ...]
-    args: tuple[str | bytes | int, ...]
-    read: Callable[[Any], T]
-
-
-@dataclass(frozen=True, slots=True)
-class Command(Generic[T]):
-    """One plain command, or several sent as one pipeline."""
-
-    lines: tuple[tuple[str | bytes | int | float, ...], ...]
-    read: Callable[[list[Any]], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +89,7 @@ class Commands:
     def __init__(self, keys: Keys, settings: Settings) -> None:
         self.keys = keys
         self._settings = settings
+        self.lists = ListCommands(keys, settings)
 
     def create(
         self,
@@ -286,7 +248,7 @@ class Commands:
             life,
             int(only_unconfirmed),
             self.keys.channel(job),
-            REMOVED,
+            messages.REMOVED,
             _FILES_MS,
         )
 
@@ -344,74 +306,6 @@ class Commands:
             return {name: text for name, text in zip(names, replies, strict=True) if text is not None}
 
         return Command(tuple(("GET", f"{key}:{name}") for name in names), read)
-
-    def hint(
-        self, owner: str | None, job: str, created_at: int, actor: str, state: str, *, done: bool = False
-    ) -> Call[int]:
-        """Note in its owner's lists that a job takes a state, before it is written, and once more when it is `done`.
-
-        Then the other states' lists let it go, and the owner's watchers are told. A list holds hints: a reader checks each.
-        """
-        name = owner or ""
-        keys = (self.keys.changed(name), *self.keys.lists(name, actor))
-        args = (job, self.keys.owner_channel(name), created_at, STATES.index(state) + 1, int(done))
-        return Call(script("hint"), keys, args, int)
-
-    def changed(self, owner: str | None, job: str) -> Call[int]:
-        """Note that a job has changed, but for its state, and tell the owner's watchers."""
-        name = owner or ""
-        return Call(script("hint"), (self.keys.changed(name),), (job, self.keys.owner_channel(name)), int)
-
-    def unlist(self, owner: str | None, job: str, actor: str, gone_in_ms: int = 0) -> Call[int]:
-        """Take a job that is gone, or will be then, out of its owner's lists, and tell the owner's watchers."""
-        name = owner or ""
-        keys = (self.keys.changed(name), *self.keys.lists(name, actor))
-        args = (job, self.keys.owner_channel(name), gone_in_ms, self.changes_ms)
-        return Call(script("unlist"), keys, args, int)
-
-    @property
-    def changes_ms(self) -> int:
-        """How far back it is known which jobs changed: longer than any of them outlives its end."""
-        return (self._settings.state_seconds + 3_600) * 1000
-
-    def page(
-        self, owner: str, state: str | None, actor: str | None, after: tuple[int, str] | None, count: int
-    ) -> Call[list[tuple[int, str]]]:
-        """The next (created_at, id) of one of an owner's lists after such a place, newest first."""
-        score, member = ("", "") if after is None else (str(after[0]), after[1])
-        key = self.keys.hints(owner, state=state, actor=actor)
-
-        def read(reply: Any) -> list[tuple[int, str]]:
-            return [(int(float(at)), id.decode()) for id, at in zip(reply[::2], reply[1::2], strict=True)]
-
-        return Call(script("page"), (key,), (score, member, count), read)
-
-    def drop_hints(
-        self, owner: str, state: str | None, actor: str | None, jobs: Sequence[str]
-    ) -> Command[None]:
-        """Take jobs out of the one list in which a reader found that they do not belong."""
-        key = self.keys.hints(owner, state=state, actor=actor)
-        return Command((("ZREM", key, *jobs),), lambda _: None)
-
-    def changed_since(
-        self, owner: str, since: int, offset: int, count: int
-    ) -> Command[list[tuple[int, str]]]:
-        """An owner's jobs by the time of their last change (ms) from `since` on; one in the future: it will be gone then."""
-        key = self.keys.changed(owner)
-        line = ("ZRANGE", key, since, "+inf", "BYSCORE", "LIMIT", offset, count, "WITHSCORES")
-
-        def read(replies: list[Any]) -> list[tuple[int, str]]:
-            return [(int(float(at)), id.decode()) for id, at in _pairs(replies[0])]
-
-        return Command((line,), read)
-
-    def changes_of(self, owner: str, jobs: Sequence[str]) -> Command[list[int | None]]:
-        """When each of these jobs of an owner changed last (ms), as far as that is known."""
-
-        def read(replies: list[Any]) -> list[int | None]:
-            return [None if at is None else int(float(at)) for at in replies[0]]
-
-        return Command((("ZMSCORE", self.keys.changed(owner), *jobs),), read)
 
     def due(self, partition: int, until_ms: int, limit: int) -> tuple[str | int, ...]:
         return ("ZRANGE", self.keys.due(partition), "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
@@ -507,21 +401,9 @@ def _record(fields: list[bytes | None]) -> Record | None:
     )  # fmt: skip
 
 
-def _pairs(reply: Any) -> list[tuple[bytes, Any]]:
-    """Members with their scores, as redis-py hands them over in either protocol."""
-    if reply and isinstance(reply[0], (list, tuple)):
-        return [(id, at) for id, at in reply]
-    return list(zip(reply[::2], reply[1::2], strict=True))
-
-
 def last_look_seconds(settings: Settings) -> int:
     """How long before its state expires an ended job is looked at once more, while its owner is still known."""
     return min(10, settings.state_seconds // 2)
-
-
-def listed(state: State) -> tuple[str | None, str, int, str]:
-    """What places a job in its owner's lists: owner, id, created_at (ms), actor. The first arguments of `hint`."""
-    return state["owner"], state["id"], events.ms_of(state["created_at"]), state["actor"]
 
 
 def _number(text: bytes | None) -> int | None:

@@ -15,8 +15,10 @@ from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
 from ..events import TERMINAL, EventId
 from ..jobs import Limits, Lose, Record, Stall, Wait
 from ..settings import Settings
-from .commands import Command, Look, last_look_seconds, listed
+from .calls import Command
+from .commands import Look, last_look_seconds
 from .keys import PARTITIONS, partition_of
+from .list_commands import listed
 from .sync import SyncStore
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class Sweeper:
     def _unlist(self, partition: int, record: Record) -> None:
         """It expires soon: it leaves its owner's lists while it is still known whose it is. Then its files are next."""
         owner, job, _, actor = listed(record.packed)
-        now = self._store.send(self._store.commands.unlist(owner, job, actor, self._last_look_ms))
+        now = self._store.send(self._store.commands.lists.unlist(owner, job, actor, self._last_look_ms))
         self._store.send(self._store.commands.postpone(partition, job, now + self._last_look_ms))
 
     def _stall(self, job: str, record: Record, silent_ms: int, now: int) -> int:
@@ -104,7 +106,7 @@ class Sweeper:
         )  # fmt: skip
         status = str(event["type"])
         if status in TERMINAL:
-            self._store.send(self._store.commands.hint(*listed(record.packed), status))
+            self._store.send(self._store.commands.lists.hint(*listed(record.packed), status))
         try:
             done: EventId | None = self._store.send(call)
         except (AlreadyEnded, NoSuchJob, Tombstoned):
@@ -112,9 +114,9 @@ class Sweeper:
         if done is None:
             return 0
         if status in TERMINAL:
-            self._store.send(self._store.commands.hint(*listed(record.packed), status, done=True))
+            self._store.send(self._store.commands.lists.hint(*listed(record.packed), status, done=True))
         else:
-            self._store.send(self._store.commands.changed(record.packed["owner"], job))
+            self._store.send(self._store.commands.lists.changed(record.packed["owner"], job))
         log.warning("job %s: %s", job, event["type"], extra={"job": job, "type": event["type"]})
         return 1
 

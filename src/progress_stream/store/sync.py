@@ -9,7 +9,8 @@ import redis
 from redis.exceptions import NoScriptError
 
 from ..settings import Settings, database_of
-from .commands import Call, Command, Commands
+from .calls import Call, Command
+from .commands import Commands
 from .failures import FAILURES, mapped
 from .keys import Keys
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,7 @@ from .. import events, jobs
 from ..errors import StoreError
 from ..frames import sse
 from ..store.commands import Look
-from .formats import SSE, Format
+from .list_watcher import ListStart, ListWatcher, OwnerTopic
 from .overview import Overview
 from .sink import Sink
 
@@ -38,91 +38,6 @@ _BACK_SECONDS: Final = 2.0
 #: For so long an answer to whether Redis lost data serves all that are missing.
 _ASKED_SECONDS: Final = 0.5
 _CHANGES_AT_ONCE: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class ListStart:
-    """What a page wants to see. `since` in Redis' milliseconds; None: everything there is. `now` as the hub's clock."""
-
-    subject: str
-    may_see: Callable[[str | None, str], bool]
-    jobs: tuple[str, ...] | None  #: None: all of the subject's, those made later too
-    any_owner: bool  #: the named jobs may be others'
-    since: int | None = None
-    only_new: bool = False
-    format: Format = SSE
-    ends_at: float | None = None
-    expires_at: float | None = None
-    on_end: Callable[[float, int], None] | None = None
-
-
-class OwnerTopic:
-    """One owner whose list somebody looks at."""
-
-    __slots__ = ("channel", "check_at", "checked_ms", "confirmed", "heard", "owner", "watchers")
-
-    def __init__(self, owner: str, channel: bytes, confirmed: asyncio.Future[None]) -> None:
-        self.owner = owner
-        self.channel = channel
-        self.confirmed = confirmed
-        self.watchers: dict[ListWatcher, None] = {}
-        self.heard: dict[str, int] = {}
-        self.checked_ms = 0
-        self.check_at = 0.0
-
-
-class ListWatcher:
-    """One page's stream: the hub's side of a sink."""
-
-    __slots__ = (
-        "bytes", "catching", "ends_at", "everything", "expires_at", "format", "gone", "hub", "jobs", "live", "on_end", "opened_at",
-        "owner", "pending", "place", "planned", "sink", "slot", "start", "topics",
-    )  # fmt: skip
-
-    def __init__(self, hub: Hub, sink: Sink, start: ListStart) -> None:
-        self.hub = hub
-        self.sink = sink
-        self.start = start
-        self.jobs = None if start.jobs is None else frozenset(start.jobs)
-        self.owner: str | None = start.subject
-        self.format = start.format
-        self.ends_at = start.ends_at
-        self.expires_at = start.expires_at
-        self.on_end = start.on_end
-        self.opened_at = hub.now()
-        self.bytes = 0
-        self.slot = 0
-        self.topics: dict[str, OwnerTopic] = {}
-        #: Changed, and not yet shown to this one; while there is any, it is not live.
-        self.pending: dict[str, None] = {}
-        #: Where it is in the whole list, as long as that is being shown.
-        self.everything = False
-        self.place: tuple[int, str] | None = None
-        self.planned = False
-        self.live = False
-        self.catching = False
-        self.gone = False
-
-    def shows(self, owner: str | None, job: str) -> bool:
-        if self.jobs is None:
-            return owner == self.start.subject and self.start.may_see(owner, job)
-        return job in self.jobs and self.start.may_see(owner, job)
-
-    def write(self, data: bytes) -> None:
-        self.bytes += len(data)
-        self.sink.write(data)
-
-    def depart(self) -> None:
-        self.hub.lists.depart(self)
-
-    def on_ready(self) -> None:
-        self.hub.lists.catch_up(self)
-
-    def on_lost(self) -> None:
-        self.hub.leave(self)
-
-    def on_shutdown(self) -> None:
-        self.hub.send_away(self)
 
 
 class Lists:
@@ -316,11 +231,11 @@ class Lists:
         now = self._hub.now()
         if now - self._asked_at > _ASKED_SECONDS:
             try:
-                await self._hub.check_marker()
+                await self._hub.path.check_marker()
             except StoreError:
                 return True
             self._asked_at = now
-        return self._hub.lost_data_lately()
+        return self._hub.path.lost_data_lately()
 
     def _joined(self, watcher: ListWatcher, frames: list[bytes], through: int) -> bytes:
         """The frames as one piece. The last one names the time up to which the page has seen everything: who is cut between two of
@@ -363,7 +278,7 @@ class Lists:
             topic.checked_ms = topic.checked_ms or now
         self._heard_ms = max(self._heard_ms, now)
         since = start.since
-        if since is not None and not now - self._store.commands.changes_ms < since <= now + SLACK_MS:
+        if since is not None and not now - self._store.commands.lists.changes_ms < since <= now + SLACK_MS:
             since = None
         if start.only_new:
             pass
@@ -388,7 +303,7 @@ class Lists:
             return ids
         unchanged: set[str] = set()
         for owner in watcher.topics:
-            times = await self._store.send(self._store.commands.changes_of(owner, ids))
+            times = await self._store.send(self._store.commands.lists.changes_of(owner, ids))
             unchanged |= {
                 job for job, at in zip(ids, times, strict=True) if at is not None and at < since - SLACK_MS
             }
@@ -400,7 +315,7 @@ class Lists:
         offset = 0
         while True:
             part = await self._store.send(
-                self._store.commands.changed_since(owner, since, offset, _CHANGES_AT_ONCE)
+                self._store.commands.lists.changed_since(owner, since, offset, _CHANGES_AT_ONCE)
             )
             found.update((job, at) for at, job in part)
             if len(part) < _CHANGES_AT_ONCE:
@@ -432,7 +347,7 @@ class Lists:
 
     async def _listed(self, watcher: ListWatcher) -> list[str]:
         """The next of the whole list."""
-        call = self._store.commands.page(watcher.start.subject, None, None, watcher.place, PAGE)
+        call = self._store.commands.lists.page(watcher.start.subject, None, None, watcher.place, PAGE)
         found = await self._store.send(call)
         watcher.everything = len(found) == PAGE
         watcher.place = found[-1] if found else watcher.place

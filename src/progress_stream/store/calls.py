@@ -1,0 +1,49 @@
+"""A question to Redis as a value: a script call, or plain commands, with how the answer is read. Knows no connection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script with what it shares put before it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of that name from `scripts/`."""
+    folder = files(__package__) / "scripts"
+    source = (folder / f"{name}.lua").read_text()
+    if name not in ("read", "page"):
+        source = (folder / "_control.lua").read_text() + source
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One script call. `read` turns Redis' answer into a value, or raises a StoreError."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[str | bytes | int, ...]
+    read: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[T]):
+    """One plain command, or several sent as one pipeline."""
+
+    lines: tuple[tuple[str | bytes | int | float, ...], ...]
+    read: Callable[[list[Any]], T]

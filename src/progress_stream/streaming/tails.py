@@ -1,0 +1,76 @@
+"""Compares the newest event of each topic with Redis': the last message of all has no successor that would betray its loss."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from ..errors import NotAPrimary, StoreError
+from ..events import EventId
+from ..store.commands import entry_of
+from .topic import is_terminal
+from .watcher import LiveTopic
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+#: Between two checks of a topic.
+TAIL_SECONDS: Final = 20.0
+_TOPICS_AT_ONCE: Final = 200
+
+
+class Tails:
+    """Who lacks something reads again."""
+
+    def __init__(self, hub: Hub, topics: Callable[[], Iterable[LiveTopic]]) -> None:
+        self._hub = hub
+        self._store = hub.store
+        self._topics = topics
+
+    def first_check(self) -> float:
+        """When a topic that begins now is due, drawn: not all that begin together are checked together."""
+        return self._hub.now() + TAIL_SECONDS * random.uniform(0.5, 1)
+
+    async def check(self) -> None:
+        """For ever: each topic in its time."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.check_now()
+
+    async def check_now(self) -> None:
+        """Compare each due topic's newest event with Redis'; where they differ, its watchers read again."""
+        now = self._hub.now()
+        due = [topic for topic in self._topics() if topic.check_at <= now]
+        for topic in due:
+            topic.check_at = now + TAIL_SECONDS * random.uniform(0.8, 1.2)
+        for start in range(0, len(due), _TOPICS_AT_ONCE):
+            batch = due[start : start + _TOPICS_AT_ONCE]
+            try:
+                await self._check(batch)
+            except StoreError:
+                for topic in batch:
+                    topic.check_at = self._hub.now() + random.uniform(0.5, 2)
+
+    async def _check(self, topics: list[LiveTopic]) -> None:
+        lines: list[tuple[str, ...]] = [("ROLE",)]
+        lines += [self._store.commands.tail(topic.log.job) for topic in topics]
+        role, *tails = await self._store.pipeline(lines)
+        if role[0] != b"master":
+            await self._store.client.connection_pool.disconnect(inuse_connections=False)
+            raise NotAPrimary("the Redis server that answered is not a primary")
+        for topic, tail in zip(topics, tails, strict=True):
+            entry = entry_of(tail[0]) if tail else None
+            self._compare(topic, entry)
+
+    def _compare(self, topic: LiveTopic, entry: tuple[EventId, bytes, bytes] | None) -> None:
+        lacking = 0
+        for watcher in list(topic.watchers):
+            if not watcher.live or not watcher.sink.ready:
+                continue
+            if entry is None or entry[0] != watcher.place or is_terminal(entry[1]):
+                lacking += 1
+                watcher.live = False
+                self._hub.history.catch_up(watcher)
+        self._hub.tally.tail_repairs += lacking > 0
