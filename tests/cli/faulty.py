@@ -166,7 +166,7 @@ class WrongPosition(Faulty):
 
     def frames(self, frames: list[bytes], stream: int) -> Iterable[bytes]:
         for frame in frames:
-            yield frame.replace(b"\nevent: position", b"9\nevent: position")
+            yield frame[:-2] + b"9\n\n" if b"event: position" in frame else frame
 
 
 class FixedRetry(Faulty):

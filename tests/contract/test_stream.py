@@ -159,9 +159,9 @@ def test_the_first_bytes_are_one_frame_that_says_where_it_begins(each_site: Site
     chunk = bytes(first.response.chunks[0])
     retry = first.frames[0].retry
     assert (
-        chunk == b'retry: %d\nid: 0-0\nevent: position\ndata: {"position":"0-0","resumed":false}\n\n' % retry
+        chunk == b'retry: %d\nevent: position\ndata: {"position":"0-0","resumed":false}\nid: 0-0\n\n' % retry
     )
-    assert b"\nid: %b\nevent: position\n" % last.encode() in bytes(again.response.chunks[0])
+    assert bytes(again.response.chunks[0]).endswith(b"\nid: %b\n\n" % last.encode())
     assert {"position": last, "resumed": True} == again.position
 
 

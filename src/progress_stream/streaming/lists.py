@@ -242,7 +242,7 @@ class Lists:
         them asks for all of them again. While wake-ups may have been lost nobody can say it."""
         if any(topic.check_at == 0.0 for topic in watcher.topics.values()):
             return b"".join(frames)
-        return b"".join(frames[:-1]) + b"id: %d\n" % max(through, 0) + frames[-1]
+        return b"".join(frames)[:-1] + b"id: %d\n\n" % max(through, 0)
 
     # -- one page's own way to the present
 
