@@ -1,6 +1,6 @@
 # make run    everything set up, and the main job running at http://127.0.0.1:8000 (PORT=8123 DATA=folder to change it)
 # make test   everything set up, and every check
-# make test-slow   what takes minutes: doctor behind real proxies
+# make test-slow   what takes minutes: doctor behind real proxies, what only time shows
 # make lint   the checks that start nothing
 # make bench  the figures: flood, idle, track, listing (a minute each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
 PORT ?= 8000
@@ -19,7 +19,7 @@ test: lint
 
 test-slow:
 	@scripts/setup test
-	@exec .venv/bin/pytest -m slow -n 2 $(PYTEST_ARGS) tests/proxies
+	@exec .venv/bin/pytest -m slow -n 2 $(PYTEST_ARGS) tests
 
 lint:
 	@scripts/setup test

@@ -1,6 +1,5 @@
 """`GET /jobs/events`: one stream of whole states for a page that shows many jobs."""
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +9,6 @@ import httpx
 import pytest
 
 from progress_stream import events, jobs
-from progress_stream.events import EventId
 from tests.contract.test_list import MOMENT_MS, make, make_many, move
 from tests.support.server import Attempt, Site
 from tests.support.streams import EVENT_STREAM, Stream, data_of
@@ -112,54 +110,8 @@ def test_a_whole_list_of_many_jobs_is_shown(site: Site) -> None:
         assert last_id(stream).isdigit() and int(last_id(stream)) > 0
 
 
-def test_a_burst_reaches_a_page_as_four_frames_a_second_for_each_job(site: Site) -> None:
-    """1,000 events a second over 200 jobs, for three seconds; the last state of each arrives."""
-    writers = []
-    for number in range(200):
-        job = make(site, f"job-{number}")
-        job.start()
-        move(site, job, "running")
-        writers.append(job)
-    arrived: dict[str, list[float]] = {}
-    with look(site, "jobs=" + ",".join(job.job for job in writers)) as stream:
-        stream.until(lambda stream: len(states(stream)) == 200)
-        seen = len(stream.frames)
-        began = time.monotonic()
-        sent = 0
-        for round in itertools.count(1):
-            for job in writers:
-                job.append("progress", done=round, total=1_000)
-                tell(site, job)
-                sent += 1
-                if sent % 20 == 0:
-                    seen = _note(stream, seen, arrived, began + sent / 1_000)
-            if time.monotonic() - began >= 3:
-                break
-        rate = sent / (time.monotonic() - began)
-        stream.until(lambda stream: all(states_of(stream)[job.job]["done"] == round for job in writers))
-
-    print(f"figure list_stream_burst events_per_second={rate:.0f} most_frames_a_second={_most(arrived)}")
-    assert 4 >= _most(arrived)
-    for job in writers:
-        ids = [EventId.parse(state["last_event_id"]) for state in states(stream, job.job)]
-        assert sorted(ids) == ids
-
-
 def states_of(stream: Stream) -> dict[str, dict[str, Any]]:
     return {state["id"]: state for state in states(stream)}
-
-
-def _note(stream: Stream, seen: int, arrived: dict[str, list[float]], until: float) -> int:
-    stream.for_seconds(max(until - time.monotonic(), 0.001))
-    for frame in stream.frames[seen:]:
-        if frame.event == "job":
-            arrived.setdefault(data_of(frame)["id"], []).append(time.monotonic())
-    return len(stream.frames)
-
-
-def _most(arrived: dict[str, list[float]]) -> int:
-    """Frames of one job in any second."""
-    return max(sum(start <= at < start + 1 for at in times) for times in arrived.values() for start in times)
 
 
 def test_what_is_gone_foreign_or_never_was_is_told_and_never_an_error(each_site: Site) -> None:

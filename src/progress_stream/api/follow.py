@@ -40,6 +40,8 @@ from .problems import problem
 #: How many times wider the reconnect window may grow: one more for each so many streams of this process.
 _STREAMS_PER_WINDOW: Final = 1_000
 
+#: A Redis that hangs answers nobody: EventSource is told to come back long before a client of ours has given up its own tries.
+_BEGIN_SECONDS: Final = 3.0
 #: The setting that a refusal is due to.
 _LIMITS: Final = {"too_many_streams": "MAX_STREAMS", "too_many_streams_of_owner": "MAX_STREAMS_PER_OWNER"}
 
@@ -74,11 +76,22 @@ async def follow(request: Request) -> Response:
         raise
 
 
+@contextlib.asynccontextmanager
+async def soon() -> AsyncIterator[None]:
+    """What a stream's beginning asks of Redis. Raises StoreUnavailable where the answer takes too long."""
+    try:
+        async with asyncio.timeout(_BEGIN_SECONDS):
+            yield
+    except TimeoutError:
+        raise StoreUnavailable("Redis takes too long to answer") from None
+
+
 async def admit(request: Request) -> Who | Response:
     """Who asks for a stream; or the answer that EventSource can bear for one whose time is over, or cannot be proved now."""
     patient = accepts_stream(request)
     try:
-        who = await access.caller(request, "jobs:read", url_token=True)
+        async with soon():
+            who = await access.caller(request, "jobs:read", url_token=True)
     except TokenExpired as error:
         if patient and error.who is not None:
             return plain_stream(expired())
@@ -92,7 +105,8 @@ async def _begin(
     request: Request, form: Form, who: Who, job: str, position: Position, seconds: float
 ) -> Response:
     parts = parts_of(request)
-    record = await lookup.record_for(request, who, job)
+    async with soon():
+        record = await lookup.record_for(request, who, job)
     if _is_over(record, position):
         parts.hub.over.add(who.subject, job, position.asked)
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
@@ -127,7 +141,8 @@ async def _may_come_back(hub: Hub) -> bool:
     """Whether Redis has lost data, and this job's reporter may only not have brought it back yet. Asked at once: the hub's own
     round would notice some seconds after browsers have given up at a 404."""
     with contextlib.suppress(StoreUnavailable):
-        await hub.path.check_marker()
+        async with soon():
+            await hub.path.check_marker()
     return hub.path.lost_data_lately()
 
 

@@ -36,7 +36,8 @@ async def overview(request: Request) -> Response:
     if parts.hub.draining:
         return follow.busy(request, "draining", random.uniform(0.5, 2))
     try:
-        now = await parts.store.send(parts.store.commands.clock())
+        async with follow.soon():
+            now = await parts.store.send(parts.store.commands.clock())
     except StoreUnavailable:
         return follow.busy(request, "store_unavailable", random.uniform(2, 6))
     return follow.not_now(request, who) or _stream(request, who, ids, now)
