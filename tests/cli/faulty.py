@@ -251,6 +251,57 @@ class MalformedIsAnError(Answering):
         return (400, [(b"content-type", b"application/problem+json")], body) if wrong else None
 
 
+class LinesWithoutIds(Faulty):
+    """As NDJSON, what each line is about and not where one is."""
+
+    async def stream(self, scope: Scope, receive: Any, send: Send) -> None:
+        async def without(message: Message) -> None:
+            if "body" in message and header(scope, b"accept") == "application/x-ndjson":
+                message = {**message, "body": message["body"].replace(b'"id":', b'"place":')}
+            await send(message)
+
+        await self.app(scope, receive, without if "json" in header(scope, b"accept") else send)
+
+
+class PollsForEver(Answering):
+    """Never says that nothing more will come."""
+
+    def answer(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        if header(scope, b"accept") != "application/json" and "wait" not in query(scope):
+            return None
+        body = {"events": [], "gap": False, "last_event_id": "1-1", "state": {"id": "x"}}
+        return 200, [(b"content-type", b"application/json")], json.dumps(body).encode()
+
+
+class PingsMoveOn(Faulty):
+    def frames(self, frames: list[bytes], stream: int) -> Iterable[bytes]:
+        for frame in frames:
+            yield frame[:-1] + b"id: 9-9\n\n" if b"event: ping" in frame else frame
+
+
+class ShowsResults(Faulty):
+    """On a page of many jobs."""
+
+    def frames(self, frames: list[bytes], stream: int) -> Iterable[bytes]:
+        for frame in frames:
+            yield frame.replace(b"event: job\ndata: {", b'event: job\ndata: {"result":null,')
+
+
+class ShowsAnybody(Faulty):
+    """Whose job it is does not matter to it, once a position of the job is known."""
+
+    def ask(self, scope: Scope) -> Scope:
+        owner = next((value for key, value in self.known if key == b"authorization"), b"")
+        if header(scope, b"last-event-id"):
+            return with_header(scope, b"authorization", owner.decode())
+        self.known = self.known or scope["headers"]
+        return scope
+
+    def __init__(self, app: App) -> None:
+        super().__init__(app)
+        self.known: list[tuple[bytes, bytes]] = []
+
+
 class NoHead(Answering):
     def answer(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         return (405, [(b"allow", b"GET")], b"") if scope["method"] == "HEAD" else None

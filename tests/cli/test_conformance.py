@@ -52,6 +52,11 @@ FAULTS = [
     (faulty.NoHead, "head"),
     (faulty.SendsToALoginPage, "refusals"),
     (faulty.SendsToALoginPage, "no-redirect"),
+    (faulty.LinesWithoutIds, "ndjson"),
+    (faulty.PollsForEver, "long-poll"),
+    (faulty.PingsMoveOn, "ping"),
+    (faulty.ShowsResults, "page"),
+    (faulty.ShowsAnybody, "another-owner"),
 ]
 
 
@@ -78,6 +83,7 @@ def examine(settings: Settings, fault: type[faulty.Faulty], names: set[str]) -> 
         server = Server(url, sign(SECRET, "alice", "jobs:read jobs:write", 600))
         until(lambda: _submits(server))
         seen = gather(server, "count", SHORT, Random(1), LONG)
+        seen.stranger = Server(url, sign(SECRET, "bob", "jobs:read", 600))
         rules = [rule for rule in RULES if rule.name in names]
         lines = list(examined(seen, rules, slow=True))
     print(*(line for _, line in lines), sep="\n")
@@ -98,7 +104,7 @@ def test_the_real_server_keeps_every_rule(settings: Settings) -> None:
         until(lambda: _submits(Server(url, token)))
         done = run(
             "conformance", url, "--actor", "count", "--arg", "seconds=3.0", "--slow",
-            env={"PROGRESS_STREAM_TOKEN": token},
+            env={"PROGRESS_STREAM_TOKEN": token, "PROGRESS_STREAM_OTHER_TOKEN": sign(SECRET, "bob", "jobs:read", 600)},
         )  # fmt: skip
 
     *lines, last = done.stdout.splitlines()
@@ -141,6 +147,7 @@ def test_a_broken_rule_ends_the_command_with_one(settings: Settings) -> None:
     assert 1 == done.returncode
     assert "FAIL head: answered 405" in done.stdout
     assert "-    heartbeat: not tried without --slow" in done.stdout
+    assert "-    another-owner: not tried: no --other-token" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ class Server:
         self,
         job: str,
         *,
+        path: str | None = None,
         position: str | None = None,
         query: Mapping[str, str] | None = None,
         accept: str = MEDIA_TYPE,
@@ -152,11 +153,14 @@ class Server:
         enough: Callable[[Answer], bool] = lambda _answer: False,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> Answer:
-        """The job's stream to its end, or until that is enough, or so many bytes of it. `position` is the header's.
+        """The job's stream (or the one at `path`) to its end, or until that is enough, or so many bytes of it.
+
+        `position` is the header's.
 
         Never raises for what a server or the network does: the answer says it.
         """
-        address = f"{self.url}/jobs/{quote(job, safe='~')}/events" + (f"?{urlencode(query)}" if query else "")
+        place = path or f"/jobs/{quote(job, safe='~')}/events"
+        address = f"{self.url}{place}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "Cache-Control": "no-store"}
         headers |= self._authorization if with_token else {}
         headers |= {} if position is None else {"Last-Event-ID": position}

@@ -14,8 +14,10 @@ import typer
 from ...errors import InvalidInput
 from ..options import Token
 from ..terminal import FAILED, SUCCEEDED, printable
+from . import forms as forms
 from .evidence import Evidence, gather
-from .rules import RULES, Broken, NotTried, Rule
+from .expectations import Broken, NotTried
+from .rules import RULES, Rule
 
 ACTOR: Final = "countdown"
 #: Long enough for watchers to come in the middle of it.
@@ -41,6 +43,14 @@ def conformance(
         bool, typer.Option("--slow", help="Also what takes up to 20 seconds: the heartbeat.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Cut at the same bytes as a run before.")] = None,
+    other_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PROGRESS_STREAM_OTHER_TOKEN",
+            show_envvar=True,
+            help="Of somebody else, who must not see the job; without it that is not tried.",
+        ),
+    ] = None,
     token: Token = None,
 ) -> None:
     """Try the rules of the stream against a running server: a line a rule, `ok` or `FAIL`.
@@ -54,6 +64,7 @@ def conformance(
     longer = {"seconds": LONG_SECONDS} if actor == ACTOR and not args else args
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     seen = gather(Server(url, token), actor, given, Random(seed), longer)
+    seen.stranger = None if other_token is None else Server(url, other_token)
     broken = 0
     for kept, line in examined(seen, RULES, slow=slow):
         print(printable(line), flush=True)

@@ -57,6 +57,8 @@ class Evidence:
     statuses: set[int]
     #: Starts a job that lasts longer than the time between two heartbeats; its id.
     start_another: Callable[[], str]
+    #: The same server for somebody who may not see the job.
+    stranger: Server | None = None
 
     def ask(self, **how: Any) -> Answer:
         """The job's stream once more, now that it has ended."""

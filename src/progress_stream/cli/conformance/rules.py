@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, NoReturn
-
-import httpx2
+from typing import Any, Final
 
 from ...client.probing import Answer, Server, json_object
 from ...events import TERMINAL
-from .evidence import Event, Evidence, follow_with_cuts, shown
+from .evidence import Evidence, follow_with_cuts, shown
+from .expectations import (
+    MALFORMED,
+    NotTried,
+    after,
+    broken,
+    expect_cut_right,
+    expect_equal,
+    expect_gap,
+    expect_headers,
+    expect_position,
+    expect_problem,
+    expect_rest,
+    expect_stream,
+    listed,
+    spread,
+    state,
+)
 
 #: "At once": before Redis is asked for anything. Generous to a network, not to a buffer.
 AT_ONCE_SECONDS: Final = 2.0
-#: Positions that are tried of a job with more events.
-MOST_POSITIONS: Final = 12
 #: Connections among which not all draw the same `retry`.
 DRAWS: Final = 6
 #: Replays of the ended job over cuts.
 CUT_REPLAYS: Final = 3
 BEGINNING: Final = "0-0"
-#: Each breaks another part of the form of an id.
-MALFORMED: Final = ("x", "1", "1-", "01-1", "1-01", "+1-1", "1-1-1", "18446744073709551616-1")
 _ID: Final = re.compile(r"([1-9][0-9]{0,19})-([1-9][0-9]{0,19})", re.ASCII)
 
 #: A comment, and the byte that follows its line.
 _HEARTBEAT: Final = re.compile(rb"^:[^\n]*\n(.)", re.MULTILINE | re.DOTALL)
-
-
-class Broken(Exception):
-    """The server does not keep the rule; the text says what it did instead."""
-
-
-class NotTried(Exception):
-    """The rule could not be tried here, and why."""
 
 
 Check = Callable[[Evidence], str]
@@ -62,18 +65,14 @@ def rule(name: str, *, slow: bool = False) -> Callable[[Check], Check]:
     return register
 
 
-def broken(detail: str) -> NoReturn:
-    raise Broken(detail)
-
-
 # -- how it begins
 
 
 @rule("first-frame")
 def first_frame(seen: Evidence) -> str:
     """`retry`, `position`, its id and `resumed`, at once."""
-    _expect_stream(seen.whole)
-    _expect_position(seen.whole, BEGINNING, resumed=False)
+    expect_stream(seen.whole)
+    expect_position(seen.whole, BEGINNING, resumed=False)
     retry = seen.whole.frames[0].retry
     if not retry:
         broken("it holds no retry")
@@ -89,14 +88,14 @@ def retry_drawn(seen: Evidence) -> str:
     answers = [seen.ask(enough=lambda answer: bool(answer.frames)) for _ in range(DRAWS)]
     drawn = {answer.frames[0].retry for answer in answers if answer.frames}
     if len(drawn) < 2:
-        broken(f"{DRAWS} connections were all told {_listed(drawn)}")
+        broken(f"{DRAWS} connections were all told {listed(drawn)}")
     return f"{len(drawn)} values in {DRAWS} connections"
 
 
 @rule("headers")
 def headers(seen: Evidence) -> str:
     """An event stream, which nobody may keep, change or buffer."""
-    _expect_headers(seen.whole.headers)
+    expect_headers(seen.whole.headers)
     return "text/event-stream, no-store, no-transform, no buffering"
 
 
@@ -104,8 +103,8 @@ def headers(seen: Evidence) -> str:
 def head(seen: Evidence) -> str:
     """The headers alone."""
     answer = seen.ask(method="HEAD")
-    _expect_stream(answer)
-    _expect_headers(answer.headers)
+    expect_stream(answer)
+    expect_headers(answer.headers)
     if answer.body:
         broken(f"HEAD was answered with {len(answer.body)} bytes of a body")
     return "the same headers and no body"
@@ -119,11 +118,11 @@ def ids(seen: Evidence) -> str:
     """`<epoch>-<n>`, n counting 1, 2, 3 …, the epoch never falling."""
     found = [_ID.fullmatch(id) for id in seen.ids]
     if None in found or not found:
-        broken(f"{_listed(seen.ids)} are not all <epoch>-<n>")
+        broken(f"{listed(seen.ids)} are not all <epoch>-<n>")
     pairs = [(int(match[1]), int(match[2])) for match in found if match is not None]
     numbers = [n for _, n in pairs]
     if numbers != list(range(1, len(pairs) + 1)):
-        broken(f"n is not 1, 2, 3 … but {_listed(numbers)}")
+        broken(f"n is not 1, 2, 3 … but {listed(numbers)}")
     if sorted(pairs) != pairs:
         broken("the epoch falls")
     return f"1 to {len(pairs)} without a hole"
@@ -144,7 +143,7 @@ def same_for_all(seen: Evidence) -> str:
     """Two watchers of one job, and one who comes when it is over, get the same bytes in the same order."""
     replay = seen.ask()
     for who, answer in (("a second watcher", seen.second), ("a late reader", replay)):
-        _expect_equal(who, shown(answer.events), seen.events)
+        expect_equal(who, shown(answer.events), seen.events)
     return f"{len(seen.events)} events, three times the same"
 
 
@@ -165,9 +164,9 @@ def end(seen: Evidence) -> str:
 @rule("resume")
 def resume(seen: Evidence) -> str:
     """After any id exactly the rest, and the first frame says that a position came."""
-    tried = _spread(seen.ids[:-1])
+    tried = spread(seen.ids[:-1])
     for id in tried:
-        _expect_rest(seen, f"after {id}", seen.ask(position=id), id)
+        expect_rest(seen, f"after {id}", seen.ask(position=id), id)
     return f"after each of {len(tried)} ids"
 
 
@@ -179,7 +178,7 @@ def header_wins(seen: Evidence) -> str:
         {"last_event_id": first}, {"lastEventId": first}, {"replay": "snapshot"}, {"last_event_id": "$"},
     ):  # fmt: skip
         answer = seen.ask(position=late, query=query)
-        _expect_rest(seen, f"header {late}, URL {query}", answer, late)
+        expect_rest(seen, f"header {late}, URL {query}", answer, late)
     return "over last_event_id, lastEventId and replay"
 
 
@@ -188,21 +187,21 @@ def position_in_url(seen: Evidence) -> str:
     """In both spellings; empty or `0-0` is the beginning."""
     middle = seen.ids[len(seen.ids) // 2]
     for name in ("last_event_id", "lastEventId"):
-        _expect_rest(seen, f"{name}={middle}", seen.ask(query={name: middle}), middle)
-        _expect_equal(f"{name}=", shown(seen.ask(query={name: ""}).events), seen.events)
-        _expect_equal(f"{name}=0-0", shown(seen.ask(query={name: BEGINNING}).events), seen.events)
+        expect_rest(seen, f"{name}={middle}", seen.ask(query={name: middle}), middle)
+        expect_equal(f"{name}=", shown(seen.ask(query={name: ""}).events), seen.events)
+        expect_equal(f"{name}=0-0", shown(seen.ask(query={name: BEGINNING}).events), seen.events)
     return "last_event_id and lastEventId"
 
 
 @rule("from-now-on")
 def from_now_on(seen: Evidence) -> str:
     """`$`: only what comes after this moment, and the first frame names the moment."""
-    _expect_stream(seen.late)
+    expect_stream(seen.late)
     where = seen.late.data_of(0).get("position")
     if where not in seen.ids:
         broken(f"the first frame names {where}, which is no event of the job")
-    _expect_position(seen.late, str(where), resumed=True)
-    _expect_rest(seen, f"$ at {where}", seen.late, str(where))
+    expect_position(seen.late, str(where), resumed=True)
+    expect_rest(seen, f"$ at {where}", seen.late, str(where))
     return f"from {where} on"
 
 
@@ -213,16 +212,16 @@ def snapshot(seen: Evidence) -> str:
         ("while it ran", seen.late_snapshot),
         ("at the end", seen.ask(query={"replay": "snapshot"})),
     ):
-        _expect_stream(answer)
+        expect_stream(answer)
         if answer.types[:2] != ["position", "snapshot"] or answer.types.count("snapshot") != 1:
-            broken(f"{when}: {_listed(answer.types)}")
+            broken(f"{when}: {listed(answer.types)}")
         body = answer.data_of(1)
         through = answer.frames[1].id
         if answer.frames[0].id:
             broken(f"{when}: the position frame has the id {answer.frames[0].id}")
-        if body.get("gap") is not False or _state(body).get("last_event_id") != through:
+        if body.get("gap") is not False or state(body).get("last_event_id") != through:
             broken(f"{when}: {answer.frames[1].data[:160]}, id {through}")
-        _expect_equal(when, shown(answer.events), _after(seen, through))
+        expect_equal(when, shown(answer.events), after(seen, through))
     return "the state, then the rest"
 
 
@@ -232,11 +231,11 @@ def no_silent_hole(seen: Evidence) -> str:
     last = _ID.fullmatch(seen.ids[-1]) or broken(f"the last event's id is {seen.ids[-1]}")
     epoch, n = last[1], last[2]
     for position in MALFORMED:
-        _expect_gap(seen, position, {"malformed"}, seen.events)
+        expect_gap(seen, position, {"malformed"}, seen.events)
     lost = {"unknown", "lost", "trimmed"}
     for position in (f"{epoch}-{int(n) + 1000}", f"{int(epoch) + 1_000_000}-1"):
-        _expect_gap(seen, position, lost, [])
-    _expect_gap(seen, "1-1", lost, seen.events)
+        expect_gap(seen, position, lost, [])
+    expect_gap(seen, "1-1", lost, seen.events)
     return f"{len(MALFORMED)} malformed, 2 in the future, 1 that never was"
 
 
@@ -258,11 +257,11 @@ def over(seen: Evidence) -> str:
 def cuts(seen: Evidence) -> str:
     """A connection that is cut at any byte loses nothing and repeats nothing, live and later."""
     connections = seen.cut.connections
-    _expect_cut_right("live", seen, seen.cut.events, seen.cut.gaps)
+    expect_cut_right("live", seen, seen.cut.events, seen.cut.gaps)
     for number in range(CUT_REPLAYS):
         again = follow_with_cuts(seen.server, seen.job, Random(f"{seen.job}/{number}"), lambda: False)
         connections += again.connections
-        _expect_cut_right("replayed", seen, again.events, again.gaps)
+        expect_cut_right("replayed", seen, again.events, again.gaps)
     return f"{connections} connections, none lost an event"
 
 
@@ -292,12 +291,12 @@ def _holds_a_whole_heartbeat(answer: Answer) -> bool:
 @rule("refusals")
 def refusals(seen: Evidence) -> str:
     """No such job: 404. No token, or a wrong one: 401 with WWW-Authenticate. Each as RFC 9457 has it, none a redirect."""
-    _expect_problem(seen.ask(job=f"{seen.job}.not"), 404, "no such job")
+    expect_problem(seen.ask(job=f"{seen.job}.not"), 404, "no such job")
     stranger = Server(seen.server.url, "not.a.token")
     for what, answer in (
         ("no token", seen.ask(with_token=False)), ("a wrong token", stranger.read(seen.job)),
     ):  # fmt: skip
-        _expect_problem(answer, 401, what)
+        expect_problem(answer, 401, what)
         if "www-authenticate" not in answer.headers:
             broken(f"{what}: 401 without WWW-Authenticate")
     return "404 and 401, which EventSource takes as final"
@@ -308,103 +307,5 @@ def no_redirect(seen: Evidence) -> str:
     """Of whatever was asked for by the rules before, nothing was answered with another address."""
     redirects = {status for status in seen.statuses if 300 <= status < 400}
     if redirects:
-        broken(f"answered {_listed(redirects)}")
-    return f"statuses {_listed(sorted(seen.statuses))}"
-
-
-# -- expectations
-
-
-def _expect_stream(answer: Answer) -> None:
-    if answer.status != 200:
-        broken(f"answered {answer.status or 'nothing'} {answer.fault}{bytes(answer.body[:120])!r}")
-
-
-def _expect_headers(headers: httpx2.Headers) -> None:
-    if headers.get("content-type", "").partition(";")[0] != "text/event-stream":
-        broken(f"Content-Type: {headers.get('content-type')}")
-    missing = {"no-store", "no-transform"} - set(re.split(r"[,\s]+", headers.get("cache-control", "")))
-    if missing:
-        broken(f"Cache-Control lacks {_listed(sorted(missing))}")
-    if headers.get("x-accel-buffering") != "no":
-        broken("no X-Accel-Buffering: no (nginx takes it away: ask the server itself)")
-    if headers.get("content-encoding", "identity") != "identity":
-        broken(f"Content-Encoding: {headers['content-encoding']}")
-
-
-def _expect_position(answer: Answer, position: str, *, resumed: bool) -> None:
-    if answer.types[:1] != ["position"]:
-        broken(f"asked for {position}: the first frame is {_listed(answer.types[:1])}")
-    first = answer.frames[0]
-    body = answer.data_of(0)
-    if body != {"position": position, "resumed": resumed} or first.id != position:
-        broken(f"asked for {position}: {first.data[:160]}, id {first.id or 'none'}")
-
-
-def _expect_rest(seen: Evidence, what: str, answer: Answer, position: str) -> None:
-    _expect_stream(answer)
-    _expect_position(answer, position, resumed=True)
-    if "snapshot" in answer.types:
-        broken(f"{what}: a snapshot, though nothing is missing")
-    _expect_equal(what, shown(answer.events), _after(seen, position))
-
-
-def _expect_gap(seen: Evidence, position: str, reasons: set[str], rest: list[Event]) -> None:
-    answer = seen.ask(position=position)
-    _expect_stream(answer)
-    if answer.types[1:2] != ["snapshot"] or answer.types.count("snapshot") != 1:
-        broken(f"{position}: {_listed(answer.types[:4])} and no snapshot that says so")
-    body, through = answer.data_of(1), answer.frames[1].id
-    if body.get("gap") is not True or body.get("reason") not in reasons or not _state(body):
-        broken(f"{position}: {answer.frames[1].data[:160]}")
-    _expect_equal(position, shown(answer.events), rest)
-    before_first = f"{rest[0][0].partition('-')[0]}-0" if rest else _state(body).get("last_event_id")
-    if through != before_first:
-        broken(f"{position}: the snapshot's id is {through or 'none'}, not {before_first}")
-    if position in MALFORMED and answer.frames[0].id:
-        broken(f"{position}: the first frame has an id")
-
-
-def _expect_cut_right(when: str, seen: Evidence, events: list[Event], gaps: int) -> None:
-    if gaps:
-        broken(f"{when}: {gaps} snapshots, though nothing is missing")
-    _expect_equal(when, events, seen.events)
-
-
-def _expect_problem(answer: Answer, status: int, what: str) -> None:
-    kind = answer.headers.get("content-type", "").partition(";")[0]
-    if answer.status != status or kind != "application/problem+json":
-        broken(f"{what}: answered {answer.status} {kind}")
-
-
-def _expect_equal(what: str, found: list[Event], expected: list[Event]) -> None:
-    if found == expected:
-        return
-    missing, extra = [[event[0] for event in one if event not in other] for one, other in (
-        (expected, found), (found, expected),
-    )]  # fmt: skip
-    if missing or extra:
-        broken(f"{what}: missing {_listed(missing)}, not expected {_listed(extra)}")
-    repeated = {event[0] for event in found if found.count(event) > 1}
-    broken(f"{what}: repeated {_listed(sorted(repeated))}" if repeated else f"{what}: in another order")
-
-
-def _after(seen: Evidence, position: str) -> list[Event]:
-    """The events that follow this one; none where it is not among them."""
-    return seen.events[seen.ids.index(position) + 1 :] if position in seen.ids else []
-
-
-def _state(body: dict[str, Any]) -> dict[str, Any]:
-    state = body.get("state")
-    return state if isinstance(state, dict) else {}
-
-
-def _spread(ids: list[str]) -> list[str]:
-    """Some of them, the first and the last among them."""
-    chosen = ids[:: max(1, -(-len(ids) // MOST_POSITIONS))]
-    return chosen if chosen[-1:] == ids[-1:] else [*chosen, ids[-1]]
-
-
-def _listed(values: Iterable[object]) -> str:
-    texts = [str(value) for value in values]
-    return ", ".join(texts[:6]) + (f" … ({len(texts)})" if len(texts) > 6 else "") or "nothing"
+        broken(f"answered {listed(redirects)}")
+    return f"statuses {listed(sorted(seen.statuses))}"
