@@ -15,6 +15,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield running
 
 
+@pytest.mark.contract("cancel")
 def test_a_running_job_is_cancelled_and_its_watcher_told(dev: Dev) -> None:
     """What becomes of it goes to standard output; `watch` ends with 3; the second time there is nothing to cancel."""
     job = dev.submit("count", "--arg", "seconds=60", "--arg", "ticks=600")
@@ -30,6 +31,7 @@ def test_a_running_job_is_cancelled_and_its_watcher_told(dev: Dev) -> None:
     assert "409" in again.stderr
 
 
+@pytest.mark.contract("cancel")
 def test_a_job_that_is_not_there_is_4(dev: Dev) -> None:
     """As `watch` says it; and no server at all is 1."""
     assert 4 == run("cancel", "never", env=dev.client).returncode

@@ -18,11 +18,13 @@ SECRET = "correct-horse-battery-staple-0123456789"
 REDIS = {"PROGRESS_STREAM_REDIS_URL": "redis://127.0.0.1:1/0"}
 
 
+@pytest.mark.contract("version")
 def test_version_is_the_packages_own() -> None:
     """The one in the package."""
     assert progress_stream.__version__ == run("version").stdout.strip()
 
 
+@pytest.mark.contract("serve")
 @pytest.mark.parametrize(
     ("env", "name"),
     [
@@ -47,6 +49,7 @@ def test_serve_refuses_what_it_cannot_run_with(env: dict[str, str], name: str) -
     assert "hunter2" not in done.stderr
 
 
+@pytest.mark.contract("token")
 @pytest.mark.parametrize(
     "options", [("--sub", "a", "--scope", "jobs:everything"), ("--sub", "a", "--seconds", "0")]
 )
@@ -57,6 +60,7 @@ def test_token_refuses_what_no_server_would_take(options: tuple[str, ...]) -> No
     assert (2, "") == (done.returncode, done.stdout)
 
 
+@pytest.mark.contract("token")
 def test_token_needs_a_secret(tmp_path: Path) -> None:
     """The configured one, or that of `dev` in the data folder; it makes none."""
     done = run("token", "--sub", "a", "--data", str(tmp_path))

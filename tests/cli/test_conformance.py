@@ -97,6 +97,7 @@ def _submits(server: Server) -> bool:
         return False
 
 
+@pytest.mark.contract("conformance")
 def test_the_real_server_keeps_every_rule(settings: Settings) -> None:
     """As a person runs it; a line a rule."""
     token = sign(SECRET, "alice", "jobs:read jobs:write", 600)
@@ -120,6 +121,7 @@ def test_what_passes_through_unchanged_keeps_every_rule(settings: Settings) -> N
     assert dict.fromkeys((rule.name for rule in RULES), True) == kept
 
 
+@pytest.mark.contract("conformance")
 @pytest.mark.parametrize(("fault", "rule"), FAULTS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_fault_is_found_by_its_rule(settings: Settings, fault: type[faulty.Faulty], rule: str) -> None:
     """Whatever else it breaks beside."""

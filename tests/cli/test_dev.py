@@ -41,6 +41,7 @@ def everybody(dev: Dev) -> list[int]:
     return [*family, dev.pid]
 
 
+@pytest.mark.contract("dev")
 def test_it_prints_a_link_and_a_token_and_ends_at_ctrl_c(dev: Dev) -> None:
     """On lines of their own; the link opens the page, the token is good for reading and writing; then nothing is left."""
     link, token = dev.line("link: "), dev.line("token: ")
@@ -77,6 +78,7 @@ def state_of(dev: Dev, job: str) -> str:
     return str(answer.json()["state"])
 
 
+@pytest.mark.contract("dev")
 def test_killed_with_9_it_leaves_nothing_behind(dev: Dev) -> None:
     """Neither Redis nor a worker outlives it by more than seconds."""
     pids = everybody(dev)
@@ -114,6 +116,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after: flo
         assert all_gone([*pids, *dev.family()], 5)
 
 
+@pytest.mark.contract("dev")
 @pytest.mark.parametrize("who", ["master", "process"])
 def test_a_worker_that_dies_is_started_again(dev: Dev, who: str) -> None:
     """Either of Dramatiq's processes, killed with -9: soon another worker takes jobs, and no old one is left."""
@@ -140,6 +143,7 @@ def test_a_redis_that_dies_is_started_again_with_what_it_held(dev: Dev) -> None:
     assert 0 == dev.watch(dev.submit("shout", "--arg", "text=after")).returncode
 
 
+@pytest.mark.contract("DATA")
 def test_its_secret_is_kept_and_hidden(tmp_path: Path) -> None:
     """A token from before a restart is still good; nobody else on the machine can read the secret; `token` uses it."""
     with Dev(tmp_path) as dev:

@@ -31,6 +31,7 @@ def rows(dev: Dev, *options: str) -> list[list[str]]:
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
+@pytest.mark.contract("jobs")
 def test_a_pipe_gets_a_line_a_job_newest_first(dev: Dev) -> None:
     """Id, state, how much is done, title and time, with a tab between."""
     found = rows(dev)
@@ -39,6 +40,7 @@ def test_a_pipe_gets_a_line_a_job_newest_first(dev: Dev) -> None:
     assert [f"Number {number}" for number in (4, 3, 2, 1, 0)] == [row[3] for row in found[1:6]]
 
 
+@pytest.mark.contract("jobs")
 def test_state_actor_and_limit_narrow_it(dev: Dev) -> None:
     """Each by itself."""
     assert ["fail"] == [row[3] for row in rows(dev, "--state", "failed")]
@@ -63,6 +65,7 @@ def test_a_program_gets_json(dev: Dev) -> None:
     assert ("failed", "fail", "RuntimeError") == (state["state"], state["actor"], state["error"]["type"])
 
 
+@pytest.mark.contract("jobs")
 def test_a_terminal_gets_a_table(dev: Dev) -> None:
     """With a line that names its columns."""
     shown = bytearray()

@@ -24,6 +24,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield running
 
 
+@pytest.mark.contract("submit")
 def test_submit_prints_the_id_alone_and_watch_ends_well(dev: Dev) -> None:
     """So that a script can take it; the whole story is told in plain lines, and the exit code is 0."""
     job = dev.submit("shout", "--arg", "text=hello", "--title", "A title")
@@ -36,6 +37,7 @@ def test_submit_prints_the_id_alone_and_watch_ends_well(dev: Dev) -> None:
     ]
 
 
+@pytest.mark.contract("watch")
 @pytest.mark.parametrize(
     ("arguments", "code", "last_word"),
     [
@@ -56,6 +58,7 @@ def test_the_exit_code_says_how_the_job_ended(
         assert done.stdout.rstrip().endswith(last_word)
 
 
+@pytest.mark.contract("watch")
 def test_json_is_one_event_a_line_with_its_id(dev: Dev) -> None:
     """Dense ids, the data's fields, and nothing else."""
     done = dev.watch("--json", dev.submit("count", "--arg", "seconds=0.5", "--arg", "ticks=20"))
@@ -68,6 +71,7 @@ def test_json_is_one_event_a_line_with_its_id(dev: Dev) -> None:
     assert {"type": "succeeded", "result": 20}.items() <= events[-1].items()
 
 
+@pytest.mark.contract("submit")
 def test_a_file_and_numbers_reach_the_actor(dev: Dev, tmp_path: Path) -> None:
     """The argument becomes what the actor's signature asks for."""
     file = tmp_path / "ünï.bin"
@@ -120,6 +124,7 @@ def in_a_terminal(*arguments: str, env: dict[str, str]) -> tuple[int, str]:
     return process.wait(30), shown.decode()
 
 
+@pytest.mark.contract("watch")
 def test_a_terminal_gets_a_bar_that_moves(dev: Dev) -> None:
     """With numbers beside it, redrawn in place."""
     job = dev.submit("count", "--arg", "seconds=1.5", "--title", "Counting")
@@ -206,6 +211,7 @@ def test_a_closed_pipe_is_no_error(dev: Dev) -> None:
     assert 1 == len(done.stdout.splitlines())
 
 
+@pytest.mark.contract("submit")
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -257,6 +263,7 @@ def serve(dev: Dev, port: int, folder: Path) -> Running:
     return Running("serve", "--port", str(port), cwd=folder, env=env)
 
 
+@pytest.mark.contract("watch")
 def test_watch_goes_on_over_a_web_process_that_was_killed(dev: Dev, tmp_path: Path) -> None:
     """Killed with -9 twice in the middle of a job: every event once, in order, and the right end."""
     port = free_port()

@@ -59,6 +59,7 @@ def test_every_route_is_either_guarded_here_or_open_on_purpose() -> None:
     assert guarded | OPEN | ELSEWHERE == {route.path for route in routes()}
 
 
+@pytest.mark.contract("Who may: no token, or a bad one")
 @every_guarded
 def test_no_token_is_401_with_a_plain_challenge(
     anybody: httpx.Client, method: str, path: str, scope: str
@@ -71,6 +72,7 @@ def test_no_token_is_401_with_a_plain_challenge(
         assert 'Bearer realm="progress_stream"' == answer.headers["WWW-Authenticate"]
 
 
+@pytest.mark.contract("Who may: no token, or a bad one")
 @every_guarded
 def test_a_bad_token_is_401_and_is_not_repeated(
     site: Site, anybody: httpx.Client, method: str, path: str, scope: str
@@ -97,6 +99,7 @@ def test_a_bad_token_is_401_and_is_not_repeated(
         assert not token or len(token) < 4 or token not in answer.text + str(answer.headers)
 
 
+@pytest.mark.contract("Who may: a scope is missing")
 @every_guarded
 def test_a_missing_scope_is_403_and_is_named(
     site: Site, anybody: httpx.Client, method: str, path: str, scope: str
@@ -114,6 +117,7 @@ def test_a_missing_scope_is_403_and_is_named(
         assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
 
 
+@pytest.mark.contract("Scopes")
 @every_guarded
 def test_the_right_scope_alone_is_enough(
     site: Site, anybody: httpx.Client, method: str, path: str, scope: str
@@ -131,6 +135,7 @@ def test_the_right_scope_alone_is_enough(
         assert by_header.is_success and by_cookie.is_success, by_header.text
 
 
+@pytest.mark.contract("Who may: another owner's job, on any route and at every reconnect")
 @pytest.mark.parametrize("path", OF_A_JOB)
 def test_another_owners_job_is_404_as_one_that_never_was(
     site: Site, anybody: httpx.Client, path: str
@@ -147,6 +152,7 @@ def test_another_owners_job_is_404_as_one_that_never_was(
         assert answers[0].content == answers[1].content
 
 
+@pytest.mark.contract("Scopes")
 @pytest.mark.parametrize("path", OF_A_JOB)
 def test_an_admin_sees_every_owners(site: Site, anybody: httpx.Client, path: str) -> None:
     """And a job that nobody owns is for admins alone."""
@@ -161,6 +167,7 @@ def test_an_admin_sees_every_owners(site: Site, anybody: httpx.Client, path: str
     assert 404 == anybody.get(path.format(id="orphan"), headers=alice).status_code
 
 
+@pytest.mark.contract("Tickets")
 @every_guarded
 def test_a_token_in_the_url_is_taken_nowhere_but_a_ticket_where_a_browser_needs_it(
     site: Site, anybody: httpx.Client, method: str, path: str, scope: str
@@ -173,6 +180,7 @@ def test_a_token_in_the_url_is_taken_nowhere_but_a_ticket_where_a_browser_needs_
     assert (200 if taken else 401) == ask(anybody, method, f"{path}?token={ticket}").status_code
 
 
+@pytest.mark.contract("URL_TOKENS")
 def test_url_tokens_any_takes_a_token_there(settings: Settings, redis_client: redis.Redis) -> None:
     """For who knows what they do."""
     open_ = settings.model_copy(update={"url_tokens": "any"})
@@ -186,6 +194,7 @@ def test_url_tokens_any_takes_a_token_there(settings: Settings, redis_client: re
             assert 401 == client.get(f"/jobs/job-1?token={site.token()}").status_code
 
 
+@pytest.mark.contract("Tickets")
 def test_a_ticket_in_the_url_wins_over_a_cookie(site: Site, anybody: httpx.Client) -> None:
     """What was put there on purpose counts before what comes along by itself."""
     ticket = anybody.post("/tickets", json={}, headers=bearer(site.token())).json()["token"]

@@ -1,8 +1,11 @@
 """`GET /actors`."""
 
+import pytest
+
 from tests.support.server import Site
 
 
+@pytest.mark.contract("GET /actors")
 def test_announced_actors_are_listed_with_name_title_and_schema(site: Site) -> None:
     """All that a form needs, and nothing of where a worker runs."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -42,6 +42,7 @@ def pass_time_since_cancel(site: Site, milliseconds: int, job: str = "job-1") ->
     site.redis.hset(key, "cancel_at", str(asked_at - milliseconds))
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 def test_a_queued_job_ends_at_once(site: Site, client: httpx.Client) -> None:
     """202 with the state after it; a worker that comes for it later is told that it has ended."""
     job = site.job()
@@ -54,6 +55,7 @@ def test_a_queued_job_ends_at_once(site: Site, client: httpx.Client) -> None:
         job.start()
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 def test_a_running_job_is_told(site: Site, client: httpx.Client) -> None:
     """202, `cancel_requested`, one `cancelling`; the worker's next call says so."""
     job = site.job()
@@ -76,6 +78,7 @@ def test_asking_again_soon_adds_nothing(site: Site, client: httpx.Client) -> Non
     assert ["queued", "started", "cancelling"] == types(site)
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 def test_asking_again_after_30_seconds_ends_it(site: Site, client: httpx.Client) -> None:
     """An actor that does not listen is refused from then on."""
     job = site.job()
@@ -92,6 +95,7 @@ def test_asking_again_after_30_seconds_ends_it(site: Site, client: httpx.Client)
     assert ["queued", "started", "cancelling", "cancelled"] == types(site)
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 def test_a_stalled_job_ends_at_once_and_its_zombie_is_refused(site: Site, client: httpx.Client) -> None:
     """Nobody is there who could be told."""
     job = site.job()
@@ -122,6 +126,7 @@ def test_a_job_between_two_attempts_ends_at_once(site: Site, client: httpx.Clien
         job.start("second")
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 @pytest.mark.parametrize("end", ["succeed", "fail", "cancel"])
 def test_an_ended_job_is_409(site: Site, client: httpx.Client, end: str) -> None:
     """However it ended; nothing is added."""
@@ -196,6 +201,7 @@ def test_a_delayed_job_stays_cancelled_until_its_message_has_come(site: Site, cl
     assert week + site.settings.state_seconds - 60 < left <= week + site.settings.state_seconds + 60
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 @pytest.mark.parametrize("stalled", [False, True])
 def test_a_cancel_that_races_the_end_gives_one_end(site: Site, client: httpx.Client, stalled: bool) -> None:
     """Whoever is first: the other is told so, and nothing follows the end."""

@@ -35,6 +35,7 @@ def files_of(settings: Settings) -> list[Path]:
     return [path for path in (settings.data / "files").rglob("*") if path.is_file()]
 
 
+@pytest.mark.contract("DELETE /jobs/{id}")
 def test_nothing_of_it_is_left(site: Site, client: httpx.Client, ended: Attempt) -> None:
     """204 without a body; then its state, its stream, its result and its files are gone, and its row is in no list."""
     assert 1 == len(files_of(site.settings))
@@ -54,6 +55,7 @@ def test_nothing_of_it_is_left(site: Site, client: httpx.Client, ended: Attempt)
     assert {b"tombstone": b"1"} == site.redis.hgetall(keys.state("job-1"))
 
 
+@pytest.mark.contract("DELETE /jobs/{id}")
 @pytest.mark.parametrize("state", ["queued", "running"])
 def test_a_job_that_has_not_ended_is_409(site: Site, client: httpx.Client, state: str) -> None:
     """And stays as it was: whoever wants it gone cancels it first."""
@@ -66,6 +68,7 @@ def test_a_job_that_has_not_ended_is_409(site: Site, client: httpx.Client, state
     assert answer.json()["type"].endswith(":not-ended")
 
 
+@pytest.mark.contract("DELETE /jobs/{id}")
 def test_a_zombie_brings_nothing_back(site: Site, client: httpx.Client, ended: Attempt) -> None:
     """Whatever a worker does that knows nothing of the deletion: append, start, create."""
     client.delete("/jobs/job-1")
@@ -99,6 +102,7 @@ def test_both_methods_are_named_to_who_tries_a_third(client: httpx.Client) -> No
     )  # fmt: skip
 
 
+@pytest.mark.contract("DELETE /jobs/{id}")
 def test_a_watcher_gets_its_end_at_once(each_site: Site) -> None:
     """One that was still behind: what it has not read is gone, and so is the job."""
     job = each_site.job()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 import redis
 from pydantic import SecretStr
 
@@ -13,6 +14,7 @@ from tests.support.server import SECRET, Site, running, serving
 from tests.support.waiting import until
 
 
+@pytest.mark.contract("GET /healthz", "GET /readyz")
 def test_a_process_that_serves_is_alive_and_soon_ready(site: Site) -> None:
     """Ready only once an event published here has come back by the live path."""
     with site.client(None) as client:
@@ -20,6 +22,7 @@ def test_a_process_that_serves_is_alive_and_soon_ready(site: Site) -> None:
         until(lambda: client.get("/readyz").status_code == 200)
 
 
+@pytest.mark.contract("GET /healthz", "GET /readyz")
 def test_without_redis_it_is_alive_and_not_ready(tmp_path: Path) -> None:
     """A restart would not help; another process might."""
     with RedisServer(tmp_path / "redis") as server:
@@ -42,6 +45,7 @@ def test_without_redis_it_is_alive_and_not_ready(tmp_path: Path) -> None:
     assert "Redis does not answer" == ready.json()["detail"]
 
 
+@pytest.mark.contract("GET /readyz", "READY_SECONDS")
 def test_a_server_that_will_go_says_so_before_it_goes(settings: Settings) -> None:
     """READY_SECONDS in which all else still works: load balancers look away in that time."""
     slow = settings.model_copy(update={"ready_seconds": 2})

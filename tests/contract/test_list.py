@@ -78,6 +78,7 @@ def all_ids(site: Site, **query: Any) -> list[str]:
     return [id for ids in pages(site, **query) for id in ids]
 
 
+@pytest.mark.contract("GET /jobs")
 def test_500_jobs_that_arrive_while_a_client_pages_through_2000_move_none_of_them(site: Site) -> None:
     """Each of the 2,000 is seen exactly once, newest first; what came later is on no later page."""
     before = make_many(site, 2_000)
@@ -123,6 +124,7 @@ def test_jobs_of_one_millisecond_are_told_apart(site: Site, limit: int) -> None:
     assert [f"tie-{number}" for number in (5, 4, 3, 2, 1)] == all_ids(site, limit=limit)
 
 
+@pytest.mark.contract("GET /jobs")
 def test_a_row_that_goes_is_no_hole_for_the_cursor_that_names_it(site: Site) -> None:
     """The place stays where it was, among ties too."""
     made = [make(site, f"tie-{number}") for number in range(6)]
@@ -137,6 +139,7 @@ def test_a_row_that_goes_is_no_hole_for_the_cursor_that_names_it(site: Site) -> 
     assert ["tie-5", "tie-4", "tie-2", "tie-1", "tie-0"] == all_ids(site)
 
 
+@pytest.mark.contract("GET /jobs")
 def test_rows_are_whole_states_without_their_results(site: Site) -> None:
     """All that `GET /jobs/{id}` shows beside it."""
     job = make(site, "job-1")
@@ -149,6 +152,7 @@ def test_rows_are_whole_states_without_their_results(site: Site) -> None:
     assert state == row
 
 
+@pytest.mark.contract("GET /jobs")
 def test_filters_find_what_is_rare(site: Site) -> None:
     """By state, by actor, and by both."""
     make_many(site, 300)
@@ -223,6 +227,7 @@ def test_parts_are_no_rows(site: Site) -> None:
     assert ["whole"] == all_ids(site)
 
 
+@pytest.mark.contract("GET /jobs")
 @pytest.mark.parametrize("limit", ["0", "201", "-1", "", "ten", "1.5", "١", "9" * 5_000])
 def test_a_limit_that_is_none_is_refused_by_name(site: Site, limit: str) -> None:
     """With what is allowed."""
@@ -257,6 +262,7 @@ def test_other_parameters_are_refused_by_name(site: Site, name: str, value: str)
     assert (422, name) == (answer.status_code, answer.json()["field"])
 
 
+@pytest.mark.contract("GET /jobs")
 def test_another_owners_list_is_for_administrators(site: Site) -> None:
     """Without `owner` everybody sees their own; the jobs of nobody have the empty owner."""
     make(site, "alices")
@@ -285,6 +291,7 @@ def test_a_ticket_for_some_jobs_lists_no_others(site: Site) -> None:
     assert ["shown"] == ids_of(answer.json())
 
 
+@pytest.mark.contract("STATE_SECONDS")
 def test_what_expires_leaves_the_lists_with_its_state(site: Site) -> None:
     """The sweep sees to it while it still knows whose job that was."""
     from progress_stream.store.sweep import Sweeper

@@ -66,6 +66,7 @@ def last_id(stream: Stream) -> str:
     return next(frame.id for frame in reversed(stream.frames) if frame.id)
 
 
+@pytest.mark.contract("GET /jobs/events", "The stream of a list: position, first")
 def test_a_page_gets_the_state_of_each_job_that_it_names(each_site: Site) -> None:
     """Whole, without its result, and then what changes."""
     site = each_site
@@ -86,6 +87,7 @@ def test_a_page_gets_the_state_of_each_job_that_it_names(each_site: Site) -> Non
         assert b"retry: " == stream.body[:7]
 
 
+@pytest.mark.contract("GET /jobs/events")
 def test_without_names_new_jobs_appear_by_themselves(each_site: Site) -> None:
     """All of the caller's; nobody else's."""
     site = each_site
@@ -114,6 +116,7 @@ def states_of(stream: Stream) -> dict[str, dict[str, Any]]:
     return {state["id"]: state for state in states(stream)}
 
 
+@pytest.mark.contract("The stream of a list: gone")
 def test_what_is_gone_foreign_or_never_was_is_told_and_never_an_error(each_site: Site) -> None:
     """EventSource would give up on the whole page for one job."""
     site = each_site
@@ -129,6 +132,7 @@ def test_what_is_gone_foreign_or_never_was_is_told_and_never_an_error(each_site:
         assert {"mine", "deleted"} == set(shown(stream))
 
 
+@pytest.mark.contract("The stream of a list: gone")
 def test_a_deleted_job_leaves_a_page_of_all(site: Site) -> None:
     """Also a page that was not there at the time."""
     make(site, "kept")
@@ -142,6 +146,7 @@ def test_a_deleted_job_leaves_a_page_of_all(site: Site) -> None:
         stream.until(lambda stream: ["deleted"] == gone(stream))
 
 
+@pytest.mark.contract("The stream of a list: gone")
 def test_an_expired_job_leaves_a_page(site: Site) -> None:
     """The sweep says when it will be gone."""
     job = make(site, "expiring")
@@ -153,6 +158,7 @@ def test_an_expired_job_leaves_a_page(site: Site) -> None:
         stream.until(lambda stream: ["expiring"] == gone(stream))
 
 
+@pytest.mark.contract("GET /jobs/events")
 def test_a_resume_brings_what_changed_since_and_no_more(each_site: Site) -> None:
     """By the id of what it has seen; five seconds are sent again."""
     site = each_site
@@ -177,6 +183,7 @@ def test_a_resume_brings_what_changed_since_and_no_more(each_site: Site) -> None
         assert ["never"] == gone(stream)
 
 
+@pytest.mark.contract("The stream of a list: position, first")
 @pytest.mark.parametrize("position", ["x", "-1", "99999999999999", "1", "1-2", "9" * 40])
 def test_a_position_that_is_none_brings_every_state(site: Site, position: str) -> None:
     """In the future, long past, or of another kind of stream."""
@@ -208,6 +215,7 @@ def test_lost_wake_ups_are_made_up_for(site: Site) -> None:
         stream.until(has("job-1", "running"))
 
 
+@pytest.mark.contract("The stream of a list: job")
 def test_a_page_that_reads_slowly_gets_the_latest_and_not_the_queue(site: Site) -> None:
     """What was overtaken while it did not read is never sent."""
     writers = []
@@ -235,6 +243,7 @@ def test_a_page_that_reads_slowly_gets_the_latest_and_not_the_queue(site: Site) 
         assert sorted(done) == done
 
 
+@pytest.mark.contract("The stream of a list: job")
 def test_an_older_state_is_never_shown(site: Site) -> None:
     """A server that lost its tail shows less than before for a while."""
     job = make(site, "job-1")

@@ -55,6 +55,7 @@ def most_in_a_second(times: list[float]) -> int:
     return max(sum(start <= at < start + 1 for at in times) for start in times)
 
 
+@pytest.mark.contract("The stream of a list: job")
 def test_a_burst_of_a_thousand_events_a_second_is_four_frames_a_second_for_each_job(
     site: Site, stack: Stack
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_burst_of_a_thousand_events_a_second_is_four_frames_a_second_for_each_
         assert stack.state(id)["last_event_id"] == str(places[-1])
 
 
+@pytest.mark.contract("GET /jobs/events")
 def test_a_real_workers_jobs_come_move_and_go_on_a_page(site: Site, stack: Stack) -> None:
     """Spaced while they move, told at once when they end; a new one appears by itself, a deleted one is gone."""
 
@@ -189,6 +191,7 @@ def test_what_an_emptied_redis_lost_is_gone_and_what_comes_after_is_shown(own_si
         assert 2 == len(states(stream, "kept"))
 
 
+@pytest.mark.contract("Not now")
 def test_a_redis_that_hangs_turns_new_streams_away_soon(own_site: Site, own_server: RedisServer) -> None:
     """`busy`, or 503 where no event stream was asked for; not after all tries of a client's own."""
     make(own_site, "job-1").start()

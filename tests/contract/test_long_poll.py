@@ -42,6 +42,7 @@ def commands_of(site: Site) -> int:
     return sum(int(calls.get(name, {}).get("calls", 0)) for name in ("cmdstat_evalsha", "cmdstat_xrange"))
 
 
+@pytest.mark.contract("Long-poll")
 def test_what_there_is_comes_at_once(each_site: Site) -> None:
     """Each event with its id, and the state that they lead to."""
     running_job(each_site, 3)
@@ -62,6 +63,7 @@ def test_what_there_is_comes_at_once(each_site: Site) -> None:
     assert "running" == body["state"]["state"]
 
 
+@pytest.mark.contract("GET /jobs/{id}/events")
 @pytest.mark.parametrize("asked", [{"headers": JSON}, {"params": {"wait": "5"}}])
 def test_either_way_of_asking_will_do(each_site: Site, asked: dict[str, Any]) -> None:
     """By `Accept`, or by saying how long to wait."""
@@ -70,6 +72,7 @@ def test_either_way_of_asking_will_do(each_site: Site, asked: dict[str, Any]) ->
         assert 2 == len(client.get("/jobs/job-1/events", **asked).json()["events"])
 
 
+@pytest.mark.contract("Long-poll")
 def test_it_waits_for_the_first_event(each_site: Site) -> None:
     """And answers as soon as it is there."""
     job = running_job(each_site)
@@ -92,6 +95,7 @@ def test_it_waits_for_the_first_event(each_site: Site) -> None:
     assert took[0] - appended < 1
 
 
+@pytest.mark.contract("Long-poll")
 def test_after_the_wait_it_answers_with_nothing(each_site: Site) -> None:
     """The place is where it was; nothing is wrong."""
     running_job(each_site)
@@ -107,6 +111,7 @@ def test_after_the_wait_it_answers_with_nothing(each_site: Site) -> None:
     assert [] == poll(each_site, last, wait=0).json()["events"]
 
 
+@pytest.mark.contract("Long-poll")
 def test_no_event_is_lost_or_repeated_over_many_polls(each_site: Site) -> None:
     """While they are being written."""
     job = running_job(each_site)
@@ -158,6 +163,7 @@ def test_large_events_come_in_smaller_answers(each_site: Site) -> None:
     assert list(range(1, len(numbers(answer)) + 1)) == numbers(answer)
 
 
+@pytest.mark.contract("Long-poll")
 @pytest.mark.parametrize(
     ("position", "reason"), [("nonsense", "malformed"), ("9999999999999-7", "unknown"), ("1-7", "lost")]
 )
@@ -187,6 +193,7 @@ def test_from_now_on(each_site: Site) -> None:
     assert ([], True) == (body["events"], body["last_event_id"].endswith("-5"))
 
 
+@pytest.mark.contract("Long-poll")
 def test_the_end_is_204(each_site: Site) -> None:
     """Asked with the terminal event's id; asked before it, it does not wait."""
     running_job(each_site).succeed({"rows": 1})

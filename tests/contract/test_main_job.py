@@ -29,6 +29,7 @@ def worker(settings: Settings) -> Iterator[None]:
         process.wait(30)
 
 
+@pytest.mark.contract("POST /jobs", "BROKER_URL")
 def test_a_csv_goes_in_and_comes_out_personal(each_site: Site, worker: None) -> None:
     """By hand-over and by plain `send`: the stream ends by itself, in order and without a hole."""
     rows = "first_name,company\n" + "Ada,Engines\n" * 500

@@ -54,6 +54,7 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+@pytest.mark.contract("GET /metrics")
 def test_every_metric_is_named_by_prometheus_rules(site: Site) -> None:
     """The prefix, `_total` for counters, base units, and a help for each that is shown."""
     shown = {
@@ -68,6 +69,7 @@ def test_every_metric_is_named_by_prometheus_rules(site: Site) -> None:
         assert (one.kind, one.help) == (family.type, family.documentation)
 
 
+@pytest.mark.contract("GET /metrics")
 def test_what_is_delivered_is_counted(each_site: Site) -> None:
     """Each event once for each watcher, with its bytes and the time that it took; history on its own too."""
     job = each_site.job()
@@ -193,6 +195,7 @@ def inside(settings: Settings, redis_client: redis.Redis) -> Any:
         yield Site(url, changed, redis_client), f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.contract("GET /metrics", "ADMIN_PORT")
 def test_with_admin_port_metrics_are_there_alone(inside: Any) -> None:
     """404 where clients come by, as an address that never was."""
     site, admin = inside
@@ -205,6 +208,7 @@ def test_with_admin_port_metrics_are_there_alone(inside: Any) -> None:
     assert (404, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
 
 
+@pytest.mark.contract("GET /admin/streams")
 def test_streams_are_listed_on_the_admin_port(inside: Any) -> None:
     """The furthest behind first, with what tells a slow client from a dead one."""
     site, admin = inside
@@ -231,6 +235,7 @@ def test_streams_are_listed_on_the_admin_port(inside: Any) -> None:
     assert 0 < second["age_seconds"] < 60 and second["sent_bytes"] > 6_000_000
 
 
+@pytest.mark.contract("GET /admin/streams")
 def test_the_list_is_for_administrators_on_the_main_port(site: Site) -> None:
     """It names jobs, owners and addresses."""
     site.job().start()

@@ -38,6 +38,7 @@ def until(stream: Stream, number: int) -> Stream:
     )
 
 
+@pytest.mark.contract("GET /jobs/{id}/events", "Lines of JSON")
 def test_it_is_the_same_stream_in_other_bytes(each_site: Site) -> None:
     """History, what comes live, and the end: each line is the event's id and its data's fields, in that order."""
     job = running_job(each_site, 5)
@@ -73,6 +74,7 @@ def test_it_begins_with_the_position(each_site: Site) -> None:
     assert {"id": "0-0", "type": "position", "position": "0-0", "resumed": False} == lines_of(stream)[0]
 
 
+@pytest.mark.contract("Lines of JSON")
 @pytest.mark.parametrize("where", ["header", "query"])
 def test_it_resumes_by_the_same_rules(each_site: Site, where: str) -> None:
     """The event with that id is not sent again, every later one is; then 204."""
@@ -88,6 +90,7 @@ def test_it_resumes_by_the_same_rules(each_site: Site, where: str) -> None:
     assert 204 == ask(ids[-1]).status
 
 
+@pytest.mark.contract("Lines of JSON")
 def test_a_gap_and_a_snapshot_are_lines_too(each_site: Site) -> None:
     """With what the data says."""
     running_job(each_site, 5).succeed()
@@ -102,6 +105,7 @@ def test_a_gap_and_a_snapshot_are_lines_too(each_site: Site) -> None:
     assert "succeeded" == asked[1]["state"]["state"]
 
 
+@pytest.mark.contract("Lines of JSON")
 def test_idle_it_says_ping(serve: Serve) -> None:
     """A line that any reader can see, in place of a comment, which JSON does not have."""
     site = serve(heartbeat_seconds=1)

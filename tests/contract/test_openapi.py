@@ -51,6 +51,7 @@ def operations(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
             yield method, path, operation
 
 
+@pytest.mark.contract("GET /openapi.json")
 def test_the_document_is_openapi(site: Site) -> None:
     """By the specification's own schema; every reference leads somewhere. For anybody, as its version says."""
     answer = httpx.get(f"{site.url}/openapi.json")
@@ -67,6 +68,7 @@ def test_the_document_is_not_sent_twice(site: Site) -> None:
     assert 304 == httpx.get(f"{site.url}/openapi.json", headers={"If-None-Match": tag}).status_code
 
 
+@pytest.mark.contract("GET /openapi.json")
 def test_every_route_and_no_other_is_described() -> None:
     """Under each of its methods; HEAD goes with GET."""
     served = {
@@ -159,6 +161,7 @@ def readable(report: str) -> str:
     return "\n".join(line[:600] for line in report.splitlines())
 
 
+@pytest.mark.contract("GET /openapi.json")
 def test_schemathesis_finds_nothing(site: Site, tmp_path: Path) -> None:
     """All its checks, on examples, on edges, on right and on wrong input, and along the links from one request to the next."""
     seed(site)

@@ -21,6 +21,7 @@ def submit(site: Site, **headers: str) -> int:
     return answer.status_code
 
 
+@pytest.mark.contract("Who may: a request that changes something, with the cookie, from another origin")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -117,6 +118,7 @@ class TestCors:
 
         assert (400, "application/problem+json") == (answer.status_code, answer.headers["Content-Type"])
 
+    @pytest.mark.contract("CORS_ORIGINS")
     def test_answers_and_errors_can_be_read_by_the_page(self, site: Site) -> None:
         """An error that a page may not see looks like a broken network."""
         site.job()
@@ -153,6 +155,7 @@ class TestCors:
         assert 403 == submit(site, Origin=FRIEND)
 
 
+@pytest.mark.contract("CORS_ORIGINS")
 def test_without_cors_a_preflight_is_refused(site: Site) -> None:
     """405, as for any method that an address does not take."""
     answer = httpx.options(

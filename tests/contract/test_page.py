@@ -13,6 +13,7 @@ def cookie_of(answer: httpx.Response) -> http.cookies.Morsel[str]:
     return http.cookies.SimpleCookie(answer.headers["Set-Cookie"])["progress_stream"]
 
 
+@pytest.mark.contract("GET /")
 def test_the_page_and_all_that_it_names_are_there(site: Site) -> None:
     """With relative addresses, so that it works under any path."""
     with site.client(None) as client:
@@ -36,6 +37,7 @@ def test_the_page_may_load_nothing_from_elsewhere_and_tells_nobody_where_it_was(
     assert ("nosniff", "no-referrer") == (headers["X-Content-Type-Options"], headers["Referrer-Policy"])
 
 
+@pytest.mark.contract("GET /assets/…")
 def test_a_file_is_sent_once_and_then_only_asked_for(site: Site) -> None:
     """304 to whoever has it."""
     with site.client(None) as client:
@@ -46,6 +48,7 @@ def test_a_file_is_sent_once_and_then_only_asked_for(site: Site) -> None:
     assert (304, b"") == (again.status_code, again.content)
 
 
+@pytest.mark.contract("GET /assets/…")
 @pytest.mark.parametrize(
     "path",
     [
@@ -65,6 +68,7 @@ def test_no_path_leads_out_of_the_folders(site: Site, path: str) -> None:
     assert 404 == answer.status_code
 
 
+@pytest.mark.contract("GET /config.json")
 def test_config_says_what_a_front_end_must_know(site: Site) -> None:
     """To anybody: it is asked before anyone has signed in."""
     with site.client(None) as client:
@@ -74,6 +78,7 @@ def test_config_says_what_a_front_end_must_know(site: Site) -> None:
     assert (200, expected) == (answer.status_code, answer.json())
 
 
+@pytest.mark.contract("GET /")
 def test_a_link_with_a_token_signs_in_and_leaves_a_clean_address(site: Site) -> None:
     """The token is in a cookie that no script reads, and in no address any more."""
     token = site.token()

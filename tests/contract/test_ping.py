@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from progress_stream import events
 from tests.support.server import Site
 from tests.support.streams import data_of, follow, only
@@ -9,6 +11,7 @@ from tests.support.streams import data_of, follow, only
 Serve = Callable[..., Site]
 
 
+@pytest.mark.contract("Idle")
 def test_the_heartbeat_is_an_event_where_it_is_asked_for(serve: Serve) -> None:
     """With the server's time and no `id:`, so that it does not move the client's place; and nobody else gets one."""
     site = serve(heartbeat_seconds=1)

@@ -8,6 +8,7 @@ import pytest
 from tests.support.server import Site
 
 
+@pytest.mark.contract("GET /jobs/{id}/result")
 def test_the_file_comes_byte_for_byte_with_its_media_type_and_name(site: Site) -> None:
     """As a download, whatever it is."""
     content = "name;gruß\r\n".encode("cp1252") * 50_000
@@ -76,6 +77,7 @@ def test_any_name_survives_and_none_is_a_path(site: Site, name: str, saved_as: s
     assert saved_as == (unquote(extended[1]) if extended else plain[1])
 
 
+@pytest.mark.contract("GET /jobs/{id}/result")
 def test_without_a_file_it_is_the_json_that_the_job_returned(site: Site) -> None:
     """Null included: a job may return nothing."""
     for id, result in (("a", {"rows": 3}), ("b", None), ("c", "text")):
@@ -92,6 +94,7 @@ def test_without_a_file_it_is_the_json_that_the_job_returned(site: Site) -> None
         )
 
 
+@pytest.mark.contract("GET /jobs/{id}/result")
 def test_there_is_none_before_the_end_and_none_of_a_failed_job(site: Site) -> None:
     """404, and for all that a problem that says which it is."""
     job = site.job()

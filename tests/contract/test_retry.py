@@ -64,6 +64,7 @@ def with_file(client: httpx.Client) -> str:
     return str(made.json()["id"])
 
 
+@pytest.mark.contract("POST /jobs/{id}/retry")
 def test_a_new_job_of_the_same_actor_and_arguments(client: httpx.Client, queued: Any) -> None:
     """201, where it is, its state with `retry_of`; and its message says what the first one said."""
     old = client.post("/jobs", json={"actor": "merge", "args": {"note": "ü"}, "title": "March"}).json()["id"]
@@ -92,6 +93,7 @@ def test_the_retry_can_be_retried(client: httpx.Client, queued: Any) -> None:
     assert {"note": "n"} == queued()[third["id"]]["kwargs"]
 
 
+@pytest.mark.contract("POST /jobs/{id}/retry")
 def test_its_file_is_its_own(site: Site, client: httpx.Client, queued: Any) -> None:
     """The old job's may go, with the old job, before the new one has begun."""
     old = with_file(client)
@@ -104,6 +106,7 @@ def test_its_file_is_its_own(site: Site, client: httpx.Client, queued: Any) -> N
         assert b"a,b" == file.read()
 
 
+@pytest.mark.contract("Retrying: a file that it was given is gone")
 def test_a_file_that_is_gone_is_410(site: Site, client: httpx.Client, queued: Any) -> None:
     """Nothing is made, and nothing is sent."""
     old = with_file(client)
@@ -116,6 +119,7 @@ def test_a_file_that_is_gone_is_410(site: Site, client: httpx.Client, queued: An
     assert [old] == [state["id"] for state in client.get("/jobs").json()["jobs"]]
 
 
+@pytest.mark.contract("Retrying: the old job has not ended")
 def test_a_job_that_has_not_ended_is_409(site: Site, client: httpx.Client) -> None:
     """Two of the same at once were nobody's wish."""
     site.job().start()
@@ -124,6 +128,9 @@ def test_a_job_that_has_not_ended_is_409(site: Site, client: httpx.Client) -> No
     assert (409, True) == (answer.status_code, answer.json()["type"].endswith(":not-ended"))
 
 
+@pytest.mark.contract(
+    "Retrying: its arguments are not kept: larger than EVENT_BYTES, no JSON, or from no queue (report())"
+)
 def test_a_job_whose_arguments_are_not_kept_is_409(site: Site, client: httpx.Client) -> None:
     """One that came from no queue; the answer says why."""
     job = site.job()
@@ -135,6 +142,9 @@ def test_a_job_whose_arguments_are_not_kept_is_409(site: Site, client: httpx.Cli
     assert "EVENT_BYTES" in answer.json()["detail"]
 
 
+@pytest.mark.contract(
+    "Retrying: its arguments are not kept: larger than EVENT_BYTES, no JSON, or from no queue (report())"
+)
 def test_arguments_over_the_bound_are_not_kept(serve: Any) -> None:
     """EVENT_BYTES; the job itself runs all the same."""
     site = serve(event_bytes=2_000)
@@ -147,6 +157,7 @@ def test_arguments_over_the_bound_are_not_kept(serve: Any) -> None:
         assert 409 == retry(client, made.json()["id"]).status_code
 
 
+@pytest.mark.contract("Retrying: no worker announces its actor as submittable")
 def test_an_actor_that_is_no_longer_announced_is_422(site: Site, client: httpx.Client) -> None:
     """As at POST /jobs: HTTP starts only what a worker offers."""
     old = client.post("/jobs", json={"actor": "merge"}).json()["id"]
@@ -201,6 +212,7 @@ def test_who_may(site: Site, client: httpx.Client) -> None:
     assert "alice" == answers[-1].json()["owner"]
 
 
+@pytest.mark.contract("Retrying: the queue cannot take it")
 def test_a_broker_that_refuses_is_503_and_leaves_nothing(
     settings: Settings, redis_client: redis.Redis, broker_url: str
 ) -> None:

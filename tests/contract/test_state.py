@@ -9,6 +9,7 @@ from progress_stream import jobs
 from tests.support.server import Site
 
 
+@pytest.mark.contract("GET /jobs/{id}")
 def test_every_field_is_there_also_when_nothing_is_known(site: Site) -> None:
     """A field that is not known is null, not absent."""
     site.job()
@@ -19,6 +20,7 @@ def test_every_field_is_there_also_when_nothing_is_known(site: Site) -> None:
     assert list(jobs.FIELDS) == list(answer.json())
 
 
+@pytest.mark.contract("GET /jobs/{id}")
 def test_the_state_follows_the_job(site: Site) -> None:
     """From queued over running to its end, with what was last said."""
     job = site.job()
@@ -40,6 +42,7 @@ def test_the_state_follows_the_job(site: Site) -> None:
     assert ({"rows": 10}, None) == (ended["result"], ended["waiting_for"])
 
 
+@pytest.mark.contract("GET /jobs/{id}")
 def test_an_unchanged_state_is_304(site: Site) -> None:
     """A client that polls gets no byte of what it has, however it writes the tag."""
     site.job()

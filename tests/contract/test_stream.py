@@ -43,6 +43,7 @@ def ids_in_redis(site: Site, job: str = "job-1") -> list[str]:
 # -- position
 
 
+@pytest.mark.contract("Where it begins")
 def test_without_a_position_it_begins_with_the_first_event(each_site: Site) -> None:
     """Absent, empty or `0-0`, in the header or in either spelling of the URL; ids are those in Redis."""
     ended_job(each_site, 3)
@@ -62,6 +63,7 @@ def test_without_a_position_it_begins_with_the_first_event(each_site: Site) -> N
         assert "0-0" == stream.position["position"]
 
 
+@pytest.mark.contract("Where it begins")
 @pytest.mark.parametrize("how", ["header", "last_event_id", "lastEventId"])
 def test_after_a_position_each_later_event_is_sent_once(each_site: Site, how: str) -> None:
     """The event with that id is not sent again."""
@@ -80,6 +82,7 @@ def test_after_a_position_each_later_event_is_sent_once(each_site: Site, how: st
         assert "snapshot" not in stream.types
 
 
+@pytest.mark.contract("Where it begins")
 def test_the_header_wins_over_everything_in_the_url(each_site: Site) -> None:
     """A browser sends the same URL again with every reconnect."""
     ended_job(each_site, 5)
@@ -89,6 +92,7 @@ def test_the_header_wins_over_everything_in_the_url(each_site: Site) -> None:
         assert kept == follow_to_end(each_site, query=query, position="0-0").ids
 
 
+@pytest.mark.contract("Where it begins")
 def test_a_dollar_means_only_what_comes_from_now_on(each_site: Site) -> None:
     """Its position is the last id, so that a client cut before its first event misses nothing."""
     job = running_job(each_site, 5)
@@ -103,6 +107,7 @@ def test_a_dollar_means_only_what_comes_from_now_on(each_site: Site) -> None:
         assert [8, 9] == stream.to_end().numbers == other.to_end().numbers
 
 
+@pytest.mark.contract("GET /jobs/{id}/events", "Where it begins")
 def test_history_goes_over_into_live_with_nothing_lost_or_repeated(each_site: Site) -> None:
     """Watchers who come while the job writes, each at another moment, all get the same."""
     job = running_job(each_site, 500)
@@ -148,6 +153,7 @@ def test_a_quiet_job_s_first_event_leaves_at_once(each_site: Site) -> None:
 # -- first bytes
 
 
+@pytest.mark.contract("The first bytes")
 def test_the_first_bytes_are_one_frame_that_says_where_it_begins(each_site: Site) -> None:
     """`retry`, `position`, `id`, `resumed`; on their own, ahead of the history that Redis has to be asked for."""
     running_job(each_site, 200)
@@ -165,6 +171,7 @@ def test_the_first_bytes_are_one_frame_that_says_where_it_begins(each_site: Site
     assert {"position": last, "resumed": True} == again.position
 
 
+@pytest.mark.contract("The first bytes")
 def test_retry_is_drawn_anew_for_each_connection(each_site: Site) -> None:
     """So that a fleet's reconnects spread out."""
     ended_job(each_site)
@@ -174,6 +181,7 @@ def test_retry_is_drawn_anew_for_each_connection(each_site: Site) -> None:
     assert all(1_000 <= retry <= 3_000 for retry in retries)
 
 
+@pytest.mark.contract("The first bytes")
 def test_resumed_says_whether_the_request_carried_a_position(each_site: Site) -> None:
     """One can see whether something on the way ate the header."""
     ended_job(each_site, 1)
@@ -187,6 +195,7 @@ def test_resumed_says_whether_the_request_carried_a_position(each_site: Site) ->
 # -- replay=snapshot
 
 
+@pytest.mark.contract("?replay=snapshot")
 def test_replay_snapshot_gives_the_state_and_then_what_comes_after(each_site: Site) -> None:
     """For pages that want the bar and not the history: no `id:` with the position, the state's with the snapshot."""
     job = running_job(each_site)
@@ -209,6 +218,7 @@ def test_replay_snapshot_gives_the_state_and_then_what_comes_after(each_site: Si
         assert set(client.get("/jobs/job-1").json()) == set(body["state"])
 
 
+@pytest.mark.contract("?replay=snapshot")
 def test_replay_snapshot_with_a_header_is_an_ordinary_resume(each_site: Site) -> None:
     """The browser comes back with the same URL."""
     ended_job(each_site, 3)
@@ -219,6 +229,7 @@ def test_replay_snapshot_with_a_header_is_an_ordinary_resume(each_site: Site) ->
     assert "snapshot" not in stream.types
 
 
+@pytest.mark.contract("?replay=snapshot")
 def test_a_snapshot_of_what_is_over_ends(each_site: Site) -> None:
     """And its id stops the browser at the next connect."""
     ended_job(each_site, 3)
@@ -242,6 +253,7 @@ def the_gap(stream: Stream) -> tuple[str, str]:
     return body["reason"], stream.frames[1].id
 
 
+@pytest.mark.contract("Never a silent hole", "HISTORY_EVENTS")
 def test_a_trimmed_position_is_told_and_what_is_kept_follows(serve: Serve) -> None:
     """The snapshot's id is right before the first event that follows; asked for itself it is found."""
     site = serve(history_events=100)
@@ -264,6 +276,7 @@ def test_a_trimmed_position_is_told_and_what_is_kept_follows(serve: Serve) -> No
     assert "snapshot" not in found.types
 
 
+@pytest.mark.contract("Never a silent hole")
 def test_a_position_that_was_never_there_is_told(each_site: Site) -> None:
     """One of the future is unknown; one that this server does not know any more, lost. Every greater event follows."""
     ended_job(each_site, 3)
@@ -285,6 +298,7 @@ def test_a_position_that_was_never_there_is_told(each_site: Site) -> None:
         assert asked == stream.frames[0].id
 
 
+@pytest.mark.contract("Never a silent hole")
 @pytest.mark.parametrize("how", ["header", "url"])
 def test_a_malformed_position_is_told_and_everything_follows(each_site: Site, how: str) -> None:
     """Never an error, which EventSource would give up at; and no `id:` with the position, which it would send again."""
@@ -307,6 +321,7 @@ def test_a_malformed_position_is_told_and_everything_follows(each_site: Site, ho
         assert stream.position["position"] == asked[:128]
 
 
+@pytest.mark.contract("Never a silent hole")
 def test_a_hole_in_what_redis_holds_is_told_where_it_is(each_site: Site) -> None:
     """Whatever made it: the events before it, one snapshot, the events after it."""
     job = running_job(each_site, 10)
@@ -322,6 +337,7 @@ def test_a_hole_in_what_redis_holds_is_told_where_it_is(each_site: Site) -> None
     assert (True, "lost") == (body["gap"], body["reason"])
 
 
+@pytest.mark.contract("REPLAY_SECONDS")
 def test_an_ended_job_whose_events_are_gone_is_told_by_its_state(serve: Serve) -> None:
     """REPLAY_SECONDS are over, STATE_SECONDS are not: a snapshot with the state's id, and the end."""
     site = serve(replay_seconds=1)
@@ -340,6 +356,7 @@ def test_an_ended_job_whose_events_are_gone_is_told_by_its_state(serve: Serve) -
 # -- the end
 
 
+@pytest.mark.contract("The end")
 def test_it_ends_cleanly_after_the_terminal_event(each_site: Site) -> None:
     """Live as well as from history, and with it the connection."""
     job = running_job(each_site)
@@ -354,6 +371,7 @@ def test_it_ends_cleanly_after_the_terminal_event(each_site: Site) -> None:
         assert live.is_closed_by_server()
 
 
+@pytest.mark.contract("The end")
 def test_asked_again_after_the_end_the_answer_is_204(each_site: Site) -> None:
     """Which tells EventSource to stop. Only for exactly that id, by header and by URL."""
     ended_job(each_site, 1)
@@ -368,6 +386,7 @@ def test_asked_again_after_the_end_the_answer_is_204(each_site: Site) -> None:
     assert 200 == follow_to_end(each_site, position=kept[-2]).status
 
 
+@pytest.mark.contract("The end")
 def test_a_client_that_asks_for_ever_costs_no_command(each_site: Site) -> None:
     """Some wrappers go on after a 204: within a minute Redis does not hear of it."""
     ended_job(each_site)
@@ -403,6 +422,7 @@ def test_another_position_or_owner_is_not_answered_from_memory(each_site: Site) 
 # -- idle, and a life
 
 
+@pytest.mark.contract("Idle", "HEARTBEAT_SECONDS")
 def test_an_idle_stream_has_a_comment_and_no_blank_line(serve: Serve) -> None:
     """Some clients fire an empty message at every blank line."""
     site = serve(heartbeat_seconds=1)
@@ -415,6 +435,7 @@ def test_an_idle_stream_has_a_comment_and_no_blank_line(serve: Serve) -> None:
     assert stream.body[before:] in {b":\n" * 2, b":\n" * 3, b":\n" * 4}
 
 
+@pytest.mark.contract("A life", "STREAM_SECONDS")
 def test_a_browser_s_stream_ends_cleanly_after_its_life(serve: Serve) -> None:
     """STREAM_SECONDS x 80-100 %; the client resumes. Any other lives as long as its job."""
     site = serve(stream_seconds=2)
@@ -457,6 +478,7 @@ def test_headers_keep_proxies_from_buffering(each_site: Site) -> None:
     assert b"" == head.body
 
 
+@pytest.mark.contract("A life")
 def test_any_accept_gets_the_stream(each_site: Site) -> None:
     """Only what a client does not say is taken for curl."""
     ended_job(each_site)

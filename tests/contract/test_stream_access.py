@@ -26,6 +26,7 @@ def ticket_of(site: Site) -> str:
         return str(client.post("/tickets", json={"jobs": ["job-1"]}).json()["token"])
 
 
+@pytest.mark.contract("Who may: a stream whose token runs out while it is open")
 def test_a_stream_ends_with_expired_at_its_token_s_end(each_site: Site) -> None:
     """Whoever asked for it, browser or curl; without an `id:`, so that the place is kept for a new token."""
     each_site.job().start()
@@ -50,6 +51,7 @@ def test_a_stream_ends_with_expired_at_its_token_s_end(each_site: Site) -> None:
         assert not other.ended
 
 
+@pytest.mark.contract("TICKET_SECONDS")
 def test_a_stream_ends_with_expired_at_its_ticket_s_end(serve: Serve) -> None:
     """A ticket is a token too."""
     site = serve(ticket_seconds=2)
@@ -61,6 +63,9 @@ def test_a_stream_ends_with_expired_at_its_ticket_s_end(serve: Serve) -> None:
     assert stream.ended
 
 
+@pytest.mark.contract(
+    "Who may: a stream asked for (Accept: text/event-stream) with a genuine token or ticket that has run out"
+)
 def test_a_browser_with_a_token_that_has_run_out_is_told_so_and_nothing_else(serve: Serve) -> None:
     """With 200, for at an error it would be silent for good. Any other client gets the 401 that it can see."""
     site = serve(ticket_seconds=1)
@@ -86,6 +91,9 @@ def test_a_browser_with_a_token_that_has_run_out_is_told_so_and_nothing_else(ser
             assert "www-authenticate" in other.headers
 
 
+@pytest.mark.contract(
+    "Who may: a stream asked for (Accept: text/event-stream) with a genuine token or ticket that has run out"
+)
 def test_a_forged_token_is_401_for_browsers_too(each_site: Site) -> None:
     """Also one that claims to have run out: only what is genuine is told so."""
     each_site.job().start()
@@ -100,6 +108,7 @@ def test_a_forged_token_is_401_for_browsers_too(each_site: Site) -> None:
         assert "www-authenticate" in stream.headers
 
 
+@pytest.mark.contract("Who may: another owner's job, on any route and at every reconnect")
 def test_a_foreign_owner_gets_404_at_every_reconnect(each_site: Site) -> None:
     """Exactly as for a job that never was, with whatever position: one is no permission."""
     job = each_site.job()

@@ -51,6 +51,7 @@ def spread_of(ask: Callable[[], Stream]) -> int:
 # -- limits
 
 
+@pytest.mark.contract("MAX_STREAMS_PER_OWNER")
 def test_one_owner_s_streams_are_limited_and_no_other_s(serve: Serve) -> None:
     """MAX_STREAMS_PER_OWNER; a stream that was left makes room."""
     site = serve(max_streams_per_owner=3)
@@ -71,6 +72,7 @@ def test_one_owner_s_streams_are_limited_and_no_other_s(serve: Serve) -> None:
         assert not held[2].ended
 
 
+@pytest.mark.contract("Not now", "MAX_STREAMS")
 def test_a_process_s_streams_are_limited(serve: Serve) -> None:
     """MAX_STREAMS, whoever's they are."""
     site = serve(max_streams=2)
@@ -114,6 +116,7 @@ def until_let_in(site: Site, job: str, position: str | None = None, seconds: flo
 # -- draining
 
 
+@pytest.mark.contract("DRAIN_SECONDS")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_server_that_goes_sends_open_streams_away_and_takes_no_new_ones(
     settings: Settings, redis_client: redis.Redis, way: Way
@@ -171,6 +174,7 @@ def frail(request: pytest.FixtureRequest, settings: Settings, own_redis: RedisSe
         yield site
 
 
+@pytest.mark.contract("Not now")
 def test_redis_away_at_the_start_is_busy(frail: Site, own_redis: RedisServer) -> None:
     """And a browser that comes back gets in as soon as it is there again."""
     frail.job().start()
@@ -182,6 +186,7 @@ def test_redis_away_at_the_start_is_busy(frail: Site, own_redis: RedisServer) ->
         assert [1, 2] == stream.until_number(2).numbers
 
 
+@pytest.mark.contract("Not now")
 def test_redis_going_away_later_ends_no_stream(frail: Site, own_redis: RedisServer) -> None:
     """Heartbeats go on, and it catches up."""
     job = frail.job()
@@ -219,6 +224,7 @@ def test_a_redis_that_hangs_ends_no_stream(frail: Site, own_redis: RedisServer) 
         assert b":\n" in stream.body
 
 
+@pytest.mark.contract("Not now")
 def test_a_job_that_redis_has_just_lost_is_waited_for(frail: Site, own_redis: RedisServer) -> None:
     """Its reporter brings it back: for a minute what is not found may be on its way. Whose it is must not show in that."""
     frail.job().start()

@@ -24,6 +24,7 @@ def flood(job: Attempt, events: int, type: str = "line", **fields: object) -> No
         job.append(type, 100, **{"message": FILLER, **fields})
 
 
+@pytest.mark.contract("A life", "WRITE_STALL_SECONDS")
 def test_a_socket_that_takes_nothing_is_closed_and_no_other(serve: Serve) -> None:
     """After WRITE_STALL_SECONDS; who reads has all of it in the meantime."""
     site = serve(write_stall_seconds=2)
@@ -46,6 +47,7 @@ def test_a_socket_that_takes_nothing_is_closed_and_no_other(serve: Serve) -> Non
         assert len(stuck.events) < 3_000
 
 
+@pytest.mark.contract("Slow readers")
 def test_a_slow_client_is_caught_up_without_a_hole(each_site: Site) -> None:
     """Not closed while it takes something, however little; own types are never folded."""
     job = each_site.job()
@@ -62,6 +64,7 @@ def test_a_slow_client_is_caught_up_without_a_hole(each_site: Site) -> None:
         assert {"position", "queued", "started", "line", "succeeded"} == set(slow.types)
 
 
+@pytest.mark.contract("Slow readers")
 def test_only_progress_is_folded_and_only_for_a_live_client_far_behind(each_site: Site) -> None:
     """A frame says for how many it stands; with that, each event is accounted for. A replay is never folded."""
     job = each_site.job()
@@ -86,6 +89,7 @@ def test_only_progress_is_folded_and_only_for_a_live_client_far_behind(each_site
     assert b'"folded"' not in asked_for.body
 
 
+@pytest.mark.contract("Slow readers")
 @pytest.mark.parametrize("way", WAYS)
 def test_watchers_that_read_nothing_do_not_grow_the_server(
     settings: Settings, redis_client: redis.Redis, way: Way

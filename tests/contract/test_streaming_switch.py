@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.cli.processes import run
 from tests.support.server import PATIENCE_SECONDS, Site
 from tests.support.streams import data_of, follow, follow_to_end
@@ -46,6 +48,7 @@ def check_off(site: Site) -> None:
         assert 200 == client.get("/jobs/job-1").status_code
 
 
+@pytest.mark.contract("Streaming switched off", "STREAMING")
 def test_the_setting_switches_it_off(serve: Serve) -> None:
     """Whatever the switch in Redis says."""
     site = serve(streaming=False)
@@ -56,6 +59,7 @@ def test_the_setting_switches_it_off(serve: Serve) -> None:
     check_off(site)
 
 
+@pytest.mark.contract("GET /config.json", "Streaming switched off")
 def test_the_switch_is_noticed_in_time_and_both_ways(each_site: Site) -> None:
     """Off: open streams end with `busy`, new ones are refused. On: streams again, and nothing was lost between."""
     job = each_site.job()
@@ -114,6 +118,7 @@ def test_a_poll_is_answered_and_a_wait_refused(site: Site) -> None:
     assert (503, '</jobs/job-1>; rel="alternate"') == (waiting.status_code, waiting.headers["Link"])
 
 
+@pytest.mark.contract("Streaming switched off", "streaming")
 def test_the_command_switches(site: Site) -> None:
     """`progress-stream streaming off`, then `on`."""
     env = {

@@ -46,6 +46,7 @@ def post(client: httpx.Client, body: Any, **headers: str) -> httpx.Response:
     return client.post("/jobs", json=body, headers=headers)
 
 
+@pytest.mark.contract("POST /jobs", "POST /jobs: taken")
 def test_a_job_is_made_and_its_message_sent(client: httpx.Client, queued: Any) -> None:
     """201, where it is, and its whole state at once."""
     answer = post(client, {"actor": "count", "args": {"rows": 3}, "title": "March"})
@@ -69,6 +70,7 @@ def test_a_job_is_made_and_its_message_sent(client: httpx.Client, queued: Any) -
     assert ("alice", "March") == (message["options"]["owner"], message["options"]["title"])
 
 
+@pytest.mark.contract("POST /jobs: taken")
 def test_the_job_can_be_read_at_once(client: httpx.Client) -> None:
     """No moment between the answer and the job."""
     made = post(client, {"actor": "count", "args": {"rows": 3}})
@@ -84,6 +86,7 @@ def test_who_submits_owns(site: Site, client: httpx.Client) -> None:
         assert 404 == bob.get(made.headers["Location"]).status_code
 
 
+@pytest.mark.contract("POST /jobs: bad input, an unknown argument, text where a file belongs")
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -133,6 +136,7 @@ def test_a_half_character_is_refused_and_not_sent(client: httpx.Client, queued: 
     assert [] == queued()
 
 
+@pytest.mark.contract("POST /jobs: an actor that nobody announces")
 def test_an_actor_that_nobody_announces_is_422_and_names_those_that_are(client: httpx.Client) -> None:
     """A typo shows itself."""
     answer = post(client, {"actor": "cuont"})
@@ -142,6 +146,7 @@ def test_an_actor_that_nobody_announces_is_422_and_names_those_that_are(client: 
     assert "count" in answer.json()["detail"].removeprefix("no worker announces actor 'cuont'")
 
 
+@pytest.mark.contract("POST /jobs: neither media type")
 def test_another_media_type_is_415(client: httpx.Client) -> None:
     """What a foreign page can send without a preflight is not read."""
     answer = client.post("/jobs", content='{"actor": "count"}', headers={"Content-Type": "text/plain"})
@@ -149,6 +154,7 @@ def test_another_media_type_is_415(client: httpx.Client) -> None:
     assert (415, "application/problem+json") == (answer.status_code, answer.headers["Content-Type"])
 
 
+@pytest.mark.contract("POST /jobs: a file over FILE_BYTES, the rest over BODY_BYTES", "BODY_BYTES")
 def test_a_body_over_the_limit_is_413(client: httpx.Client) -> None:
     """By its announced length, and by what comes where none is announced."""
     body = json.dumps({"actor": "count", "args": {"rows": 1, "note": "x" * 30_000}}).encode()
@@ -166,6 +172,7 @@ class TestTheSameKeyTwice:
 
     BODY = {"actor": "count", "args": {"rows": 3}}  # noqa: RUF012
 
+    @pytest.mark.contract("POST /jobs")
     def test_the_same_content_gives_the_same_job(self, client: httpx.Client, queued: Any) -> None:
         """200, and one message."""
         first = post(client, self.BODY, **{"Idempotency-Key": "k-1"})
@@ -175,6 +182,7 @@ class TestTheSameKeyTwice:
         assert first.json()["id"] == second.json()["id"]
         assert 1 == len(queued())
 
+    @pytest.mark.contract("POST /jobs")
     def test_other_content_is_409(self, client: httpx.Client, queued: Any) -> None:
         """A key is for one thing."""
         post(client, self.BODY, **{"Idempotency-Key": "k-1"})
@@ -206,6 +214,7 @@ class TestTheSameKeyTwice:
         assert 1 == len({answer.json()["id"] for answer in answers})
         assert 1 == len(queued())
 
+    @pytest.mark.contract("POST /jobs")
     def test_a_first_try_that_did_not_reach_the_broker_is_sent_again(
         self, site: Site, client: httpx.Client, queued: Any
     ) -> None:
@@ -236,6 +245,7 @@ class _Refusing(RedisBroker):
         raise ConnectionError("redis://:secret@broker:6379 is away")
 
 
+@pytest.mark.contract("POST /jobs: the queue cannot take it")
 def test_a_broker_that_refuses_is_503_and_leaves_no_ghost(
     settings: Settings, redis_client: redis.Redis, broker_url: str
 ) -> None:

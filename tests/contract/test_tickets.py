@@ -19,6 +19,7 @@ def ticket(site: Site, body: Any = None, subject: str = "alice", scopes: str = "
         return str(answer.json()["token"])
 
 
+@pytest.mark.contract("POST /tickets")
 def test_a_ticket_says_what_it_is_and_when_it_ends(site: Site) -> None:
     """Its life is TICKET_SECONDS, or the caller's token's where that is shorter (600 seconds here)."""
     with site.client() as client:
@@ -31,6 +32,7 @@ def test_a_ticket_says_what_it_is_and_when_it_ends(site: Site) -> None:
     assert 590 < ends_at - time.time() <= 600
 
 
+@pytest.mark.contract("POST /tickets")
 @pytest.mark.parametrize("body", [None, {}])
 def test_without_ids_it_is_for_all_of_the_callers_jobs(site: Site, body: Any) -> None:
     """Those made later too, and nobody else's."""
@@ -44,6 +46,7 @@ def test_without_ids_it_is_for_all_of_the_callers_jobs(site: Site, body: Any) ->
     assert [200, 404] == seen
 
 
+@pytest.mark.contract("POST /tickets")
 def test_with_ids_it_is_for_these_alone(site: Site) -> None:
     """A link that leaks opens one job."""
     site.job("one")
@@ -56,6 +59,7 @@ def test_with_ids_it_is_for_these_alone(site: Site) -> None:
     assert [200, 404] == seen
 
 
+@pytest.mark.contract("POST /tickets")
 def test_a_ticket_for_a_job_that_is_not_the_callers_is_404(site: Site) -> None:
     """As the job itself would be; and so is one for a job that never was."""
     site.job("his", owner="bob")
@@ -66,6 +70,7 @@ def test_a_ticket_for_a_job_that_is_not_the_callers_is_404(site: Site) -> None:
     assert 1 == len({answer.content for answer in answers})
 
 
+@pytest.mark.contract("Tickets")
 def test_a_ticket_only_reads(site: Site) -> None:
     """It submits nothing, lists nothing and makes no further tickets."""
     site.job()

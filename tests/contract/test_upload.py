@@ -75,6 +75,7 @@ def test_the_other_fields_become_what_the_schema_asks_for(client: httpx.Client, 
     assert {"template": "Hi", "rows": 12, "dry": True} == {k: v for k, v in kwargs.items() if k != "table"}
 
 
+@pytest.mark.contract("POST /jobs: bad input, an unknown argument, text where a file belongs")
 @pytest.mark.parametrize(
     ("fields", "files", "field"),
     [
@@ -117,6 +118,7 @@ def test_a_field_that_comes_twice_is_422(client: httpx.Client) -> None:
     assert (422, "template") == (answer.status_code, answer.json()["field"])
 
 
+@pytest.mark.contract("POST /jobs: a file over FILE_BYTES, the rest over BODY_BYTES")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_file_over_the_limit_is_413_and_not_kept(
     settings: Settings, client: httpx.Client, streamed: bool
@@ -139,6 +141,7 @@ def test_a_file_over_the_limit_is_413_and_not_kept(
     assert [] == files_of(settings)
 
 
+@pytest.mark.contract("FILE_BYTES")
 def test_a_file_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(
     settings: Settings, client: httpx.Client
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_file_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(
     assert [201, 413] == [answer.status_code for answer in answers]
 
 
+@pytest.mark.contract("POST /jobs: a file over FILE_BYTES, the rest over BODY_BYTES")
 def test_fields_that_are_together_too_large_are_413(client: httpx.Client) -> None:
     """Many small ones are not a way around BODY_BYTES."""
     fields = {f"f{n}": (None, "x" * 1_000) for n in range(30)}

@@ -52,6 +52,7 @@ def test_a_proxy_that_is_set_up_well_has_no_fault(served: Served, tmp_path: Path
     assert (0, []) == (code, faults(output))
 
 
+@pytest.mark.contract("doctor")
 def test_a_buffering_nginx(served: Served, tmp_path: Path) -> None:
     """It reads HTTP/1.0 from the server by default, and fills a buffer first where it ignores the server's wish."""
     ignoring = "proxy_ignore_headers X-Accel-Buffering; proxy_buffering on; proxy_buffer_size 64k; proxy_buffers 8 64k;"
@@ -62,6 +63,7 @@ def test_a_buffering_nginx(served: Served, tmp_path: Path) -> None:
     assert "nginx: proxy_buffering off;" in line(output, "buffering").splitlines()[1]
 
 
+@pytest.mark.contract("doctor")
 def test_a_compressing_nginx(served: Served, tmp_path: Path) -> None:
     """The events wait in the compressor, too."""
     directives = (
@@ -76,6 +78,7 @@ def test_a_compressing_nginx(served: Served, tmp_path: Path) -> None:
     assert "(not without what stands between)" in line(output, "compression")
 
 
+@pytest.mark.contract("doctor")
 def test_an_haproxy_that_cuts_idle_streams(served: Served, tmp_path: Path) -> None:
     """After five seconds, which a heartbeat each fifteen does not prevent."""
     impatient = f"timeout client 60s\n    timeout server 5s\n    {HAPROXY_PROMPT}"
@@ -87,6 +90,7 @@ def test_an_haproxy_that_cuts_idle_streams(served: Served, tmp_path: Path) -> No
     assert "HAProxy: timeout server 60s" in line(output, "idle")
 
 
+@pytest.mark.contract("doctor")
 def test_an_haproxy_that_delays_each_event(served: Served, tmp_path: Path) -> None:
     """As it does by default: two hundred milliseconds."""
     with setups.haproxy(served.url, tmp_path / "haproxy", defaults=HAPROXY_PATIENT) as url:
@@ -96,6 +100,7 @@ def test_an_haproxy_that_delays_each_event(served: Served, tmp_path: Path) -> No
     assert "HAProxy: option http-no-delay" in line(output, "delay").splitlines()[1]
 
 
+@pytest.mark.contract("doctor")
 def test_a_proxy_that_drops_last_event_id(served: Served, tmp_path: Path) -> None:
     """As a CDN does that passes on the headers that it knows."""
     dropping = f"{HAPROXY_PATIENT}\n    {HAPROXY_PROMPT}"
@@ -112,6 +117,7 @@ def test_a_proxy_that_drops_last_event_id(served: Served, tmp_path: Path) -> Non
     assert "origin request policy" in line(output, "last-event-id")
 
 
+@pytest.mark.contract("doctor")
 def test_a_proxy_that_caps_an_answer(served: Served) -> None:
     """At fifteen seconds, whatever is said meanwhile: as Envoy does by default."""
     with setups.capping(served.url, 15) as url:

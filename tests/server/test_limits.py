@@ -56,6 +56,7 @@ def test_one_huge_header_is_refused(serve: Serve) -> None:
     assert 431 == json.loads(body)["status"]
 
 
+@pytest.mark.contract("HEADER_BYTES")
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -83,6 +84,7 @@ def test_a_head_under_the_limits_passes(serve: Serve) -> None:
     assert b"plain 0" == split(read_all(client))[2]
 
 
+@pytest.mark.contract("HEADER_BYTES")
 def test_the_limit_is_the_setting(serve: Serve) -> None:
     """`HEADER_BYTES` decides."""
     serving = serve(header_bytes=1_000)
@@ -123,6 +125,7 @@ def test_a_connection_that_says_nothing_is_closed(serve: Serve) -> None:
     assert 0.4 < closed_after(serve(header_seconds=0.5).connect()) < 3
 
 
+@pytest.mark.contract("HEADER_SECONDS")
 def test_a_slow_head_is_closed(serve: Serve) -> None:
     """A byte now and then buys no time."""
     client = serve(header_seconds=0.5).connect()

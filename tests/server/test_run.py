@@ -54,6 +54,7 @@ def started() -> Iterator[list[Process]]:
         each.process.communicate(timeout=10)
 
 
+@pytest.mark.contract("serve")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_then_exits_cleanly(started: list[Process], number: signal.Signals) -> None:
     """The drain runs before anything is closed, the stream ends whole, and the exit is no failure."""

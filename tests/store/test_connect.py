@@ -12,6 +12,7 @@ from progress_stream.store.embedded import EmbeddedRedis
 from tests.support.redis import RedisServer, tls_program
 
 
+@pytest.mark.contract("REDIS_URL")
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
@@ -91,6 +92,7 @@ def test_a_silent_server_is_given_up_in_bounded_time(tmp_path: Path) -> None:
         assert client.ping()
 
 
+@pytest.mark.contract("REDIS_URL")
 async def test_a_unix_socket_and_its_database(tmp_path: Path) -> None:
     """Both kinds of client read the same database of the same socket."""
     with EmbeddedRedis.start(tmp_path) as server, sync_client(server.url(1)) as client:
@@ -100,6 +102,7 @@ async def test_a_unix_socket_and_its_database(tmp_path: Path) -> None:
             assert await other.get("a") is None
 
 
+@pytest.mark.contract("REDIS_URL")
 async def test_tls_is_spoken_and_the_certificate_is_checked(tmp_path: Path) -> None:
     """`rediss://` with the authority that the URL names; without it the server is not believed."""
     with RedisServer(tmp_path, program=tls_program(), tls=True) as server:

@@ -256,6 +256,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path):
     assert Files("file://localhost" + odd.as_uri().removeprefix("file://")).exists(ref)
 
 
+@pytest.mark.contract("DATA")
 def test_the_default_is_a_folder_in_the_data_folder(tmp_path: Path):
     """And stays the same when the process changes its directory."""
     ref = Files(load(data=tmp_path / "my data").effective_files_url).save("job-1", "a", "text/plain", [b"x"])
@@ -263,6 +264,7 @@ def test_the_default_is_a_folder_in_the_data_folder(tmp_path: Path):
     assert (tmp_path / "my data" / "files" / ref["key"]).is_file()
 
 
+@pytest.mark.contract("FILES_URL")
 @pytest.mark.parametrize(
     "url",
     [
@@ -313,6 +315,7 @@ def test_an_upload_is_json_and_opens(files: Files):
         assert b"a\n1\n" == file.read()
 
 
+@pytest.mark.contract("FILES_URL")
 def test_an_upload_finds_the_configured_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In a script of one's own."""
     monkeypatch.setenv("PROGRESS_STREAM_DATA", str(tmp_path))

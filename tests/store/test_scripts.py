@@ -300,6 +300,7 @@ def test_an_end_by_others_is_final_and_shown(writer: Writer, look: Callable[[], 
     assert ("failed", error) == (jobs.view(record)["state"], jobs.view(record)["error"])
 
 
+@pytest.mark.contract("HISTORY_EVENTS")
 def test_trimming_keeps_about_the_newest(redis_client: redis.Redis, redis_url: str, namespace: str) -> None:
     """HISTORY_EVENTS is a lower bound; Redis drops whole nodes."""
     settings = load(redis_url=redis_url, namespace=namespace, history_events=100)

@@ -104,6 +104,7 @@ def resend(writer: Writer, type: str = "line", count: int = 1) -> None:
     raise AssertionError("Redis never took it")
 
 
+@pytest.mark.contract("Never a silent hole")
 @pytest.mark.parametrize("behind", [0, 3_600], ids=["clocks equal", "an hour behind"])
 async def test_a_lost_tail_is_told_to_exactly_those_who_saw_it(
     tmp_path: Path, clock_shim: Path, behind: int

@@ -41,6 +41,7 @@ def test_a_wrong_value_is_one_line_that_names_it(
         assert "too short to be one" not in str(caught.value)
 
 
+@pytest.mark.contract("BROKER_URL")
 def test_a_store_that_is_the_broker_s_database_is_refused() -> None:
     """Dramatiq's maintenance runs KEYS there."""
     with pytest.raises(

@@ -74,6 +74,7 @@ def check_ended_once(stack: Stack, job: str) -> None:
     assert 0 == stack.dead_letters()
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_an_actor_cleans_up_and_ends(stack: Stack, client: httpx.Client, kind: str) -> None:
     """`finally` runs, with reports that raise no more than any other."""
@@ -130,6 +131,7 @@ def test_an_actor_that_swallows_it_is_cancelled_all_the_same(
     check_ended_once(stack, job)
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 @pytest.mark.parametrize("swallows", [False, True])
 def test_its_pipeline_stops(stack: Stack, client: httpx.Client, swallows: bool) -> None:
     """The next message is not sent, whether the actor passes it on or comes back as if nothing had been."""
@@ -237,6 +239,7 @@ def test_a_cancel_that_its_worker_never_heard_of_is_heard_by_the_next(
     check_ended_once(stack, message.message_id)
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 @pytest.mark.parametrize("how", ["actor", "middleware"])
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_interrupt_mode_stops_code_that_never_reports(
@@ -374,6 +377,7 @@ def test_a_report_without_dramatiq_is_cancelled_too(settings: Settings, client: 
     assert "cancelled" == eyes.ended(job.id)["state"]
 
 
+@pytest.mark.contract("POST /jobs/{id}/cancel")
 def test_across_processes(settings: Settings, client: httpx.Client, broker_url: str, tmp_path: Path) -> None:
     """Web server and worker share Redis and nothing else."""
     eyes, workers = Eyes(settings), Workers(settings, tmp_path)

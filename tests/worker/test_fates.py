@@ -237,6 +237,7 @@ def test_a_redelivery_of_a_cancelled_job_is_skipped(stack: Stack) -> None:
     assert 0 == stack.dead_letters()
 
 
+@pytest.mark.contract("MAX_STARTS")
 def test_a_message_that_keeps_killing_its_workers_ends(settings: Settings, broker_url: str) -> None:
     """After MAX_STARTS starts without an end it fails and is dead-lettered; retries that come to an end do not count."""
     stack = Stack(settings.model_copy(update={"max_starts": 3}), broker_url)

@@ -236,6 +236,7 @@ def test_a_result_that_is_too_large_or_no_json_is_dropped_with_a_warning(stack: 
         assert stack.events(message.message_id, "succeeded")[0]["result_dropped"]
 
 
+@pytest.mark.contract("EVENT_BYTES")
 def test_an_event_that_cannot_be_sent_is_an_error_at_the_actor(stack: Stack) -> None:
     """It names the fault and what is allowed, and nothing of it is sent."""
     errors: list[str] = []

@@ -129,6 +129,7 @@ def test_a_worker_that_was_only_stopped_cannot_write_any_more(
     assert max(first) < min(second)
 
 
+@pytest.mark.contract("STALLED_SECONDS")
 def test_a_silent_worker_is_stalled_until_it_reports_again(
     settings: Settings, broker_url: str, workers: Workers
 ) -> None:

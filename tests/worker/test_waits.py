@@ -28,6 +28,7 @@ def stack_on(server: RedisServer, settings: Settings, broker_url: str, **changed
     return Stack(settings.model_copy(update={"redis_url": server.url(), **changed}), broker_url)
 
 
+@pytest.mark.contract("ENQUEUE_WAIT_MS")
 @pytest.mark.parametrize("milliseconds", [0, 400])
 def test_sending_waits_for_enqueue_wait_ms_and_no_longer(
     own_server: RedisServer, settings: Settings, broker_url: str, milliseconds: int
@@ -49,6 +50,7 @@ def test_sending_waits_for_enqueue_wait_ms_and_no_longer(
     stack.stop()
 
 
+@pytest.mark.contract("START_WAIT_MS")
 @pytest.mark.parametrize("milliseconds", [100, 1_200])
 def test_a_start_waits_for_start_wait_ms_and_no_longer(
     own_server: RedisServer, settings: Settings, broker_url: str, milliseconds: int
@@ -73,6 +75,7 @@ def test_a_start_waits_for_start_wait_ms_and_no_longer(
     stack.stop()
 
 
+@pytest.mark.contract("TERMINAL_WAIT_MS")
 @pytest.mark.parametrize("milliseconds", [100, 1_200])
 def test_an_end_waits_for_terminal_wait_ms_and_no_longer(
     own_server: RedisServer, settings: Settings, broker_url: str, milliseconds: int
@@ -102,6 +105,7 @@ def test_an_end_waits_for_terminal_wait_ms_and_no_longer(
     stack.stop()
 
 
+@pytest.mark.contract("REPLICA_WAIT_MS")
 def test_replica_wait_ms_waits_for_a_replica_and_no_longer(
     own_server: RedisServer, settings: Settings, broker_url: str
 ) -> None:
@@ -123,6 +127,7 @@ def test_replica_wait_ms_waits_for_a_replica_and_no_longer(
     assert 2 == waits["calls"]
 
 
+@pytest.mark.contract("ABANDONED_SECONDS")
 def test_a_job_without_a_worker_is_lost_after_abandoned_seconds(settings: Settings, broker_url: str) -> None:
     """It ends as `failed` then, and not before: every job ends."""
     chosen = settings.model_copy(update={"stalled_seconds": 1, "abandoned_seconds": 3})

@@ -86,6 +86,7 @@ def test_of_a_set_with_private_halves_only_the_public_ones_are_read() -> None:
     assert not read.material.is_private
 
 
+@pytest.mark.contract("JWKS")
 async def test_a_file_that_is_changed_is_read_again(verifier: Make, tmp_path: Path) -> None:
     """The new key passes, the old one does not any more, also with a token that was proved before."""
     old, new = rsa_key("old"), ed_key("new")
@@ -147,6 +148,7 @@ def test_a_file_that_is_wrong_from_the_start_stops_the_start(verifier: Make, tmp
     assert "tell-nobody" not in str(refused.value)
 
 
+@pytest.mark.contract("Tokens", "JWKS")
 async def test_keys_come_by_url_and_an_unknown_one_is_asked_for(verifier: Make, server: KeyServer) -> None:
     """A rotation is noticed by its first token, not by a restart."""
     old, new = rsa_key("old"), rsa_key("new")
@@ -276,6 +278,7 @@ async def test_keys_outlive_their_server(
     assert "PROGRESS_STREAM_JWKS: no new keys (answered 404); 1 known ones stay in use" in caplog.text
 
 
+@pytest.mark.contract("JWT_ISSUER")
 async def test_an_issuer_says_where_its_keys_are(verifier: Make, server: KeyServer) -> None:
     """OpenID Connect Discovery, with the issuer's name compared in the document and in each token."""
     key = rsa_key()

@@ -43,6 +43,7 @@ async def refusal(verifier: Verifier, token: str, now: float = NOW) -> NotAuthen
     return refused.value
 
 
+@pytest.mark.contract("Tokens")
 async def test_a_token_signed_with_the_secret_tells_who_asks(verifier: Make) -> None:
     """Subject, scopes and end are the token's; scopes that are not ours are left out."""
     token = hs_token(claims(scope="jobs:read openid jobs:write"))
@@ -51,6 +52,7 @@ async def test_a_token_signed_with_the_secret_tells_who_asks(verifier: Make) -> 
     assert expected == await verifier(jwt_secret=SECRET).verify(token, NOW)
 
 
+@pytest.mark.contract("JWT_SECRET")
 async def test_our_own_tokens_pass(verifier: Make) -> None:
     """What the command line signs is what the server takes, also with an issuer, an audience and another claim."""
     named: dict[str, Any] = {"issuer": "us", "audience": "here", "owner_claim": "email"}
@@ -89,6 +91,7 @@ def test_no_token_is_made_that_would_be_refused(changes: dict[str, Any], field: 
     assert field == refused.value.field
 
 
+@pytest.mark.contract("Tokens")
 @pytest.mark.parametrize("make", [rsa_key, ec_key, ed_key])
 async def test_a_token_signed_with_a_key_of_the_set_passes(verifier: Make, tmp_path: Path, make: Any) -> None:
     """RS256, ES256 and EdDSA, among other keys, without a word of warning."""
@@ -198,6 +201,7 @@ async def test_what_a_genuine_token_says_of_keys_is_not_looked_at(verifier: Make
     assert "alice" == (await verifier(jwt_secret=SECRET).verify(token, NOW)).subject
 
 
+@pytest.mark.contract("JWT_ALGORITHMS")
 async def test_an_algorithm_that_is_not_configured_never_passes(verifier: Make, tmp_path: Path) -> None:
     """Though the key of the set has really signed it."""
     key = ec_key()
@@ -306,6 +310,7 @@ async def test_a_token_that_is_too_long_is_refused_unread(verifier: Make) -> Non
     await refusal(verifier(jwt_secret=SECRET), hs_token(claims(more="x" * MAX_TOKEN_BYTES)))
 
 
+@pytest.mark.contract("JWT_ISSUER", "JWT_AUDIENCE")
 @pytest.mark.parametrize(
     ("changes", "passes"),
     [
@@ -335,6 +340,7 @@ async def test_issuer_and_audience_are_checked_where_configured(
         await refusal(strict, token)
 
 
+@pytest.mark.contract("OWNER_CLAIM")
 async def test_another_claim_can_name_the_owner(verifier: Make) -> None:
     """Then that one is required."""
     verify = verifier(jwt_secret=SECRET, owner_claim="email")
@@ -357,6 +363,7 @@ async def test_a_genuine_token_that_has_run_out_is_told_from_a_forged_one(verifi
     await refusal(verifier(jwt_secret=SECRET, jwt_audience="x"), hs_token(claims(exp=NOW)), NOW + 10_000)
 
 
+@pytest.mark.contract("Tokens")
 async def test_the_leeway_covers_a_token_from_a_clock_ahead(verifier: Make) -> None:
     """And `exp` may have a fraction."""
     token = hs_token(claims(nbf=NOW + LEEWAY_SECONDS, exp=NOW + 60.5))
@@ -430,6 +437,7 @@ def test_settings_that_could_prove_nothing_stop_the_start(
     assert setting == refused.value.field
 
 
+@pytest.mark.contract("JWT_SECRET")
 @pytest.mark.parametrize("secret", ["", "x" * 31, ed_key().public_pem()])
 def test_a_secret_that_is_none_is_refused_and_not_told(verifier: Make, secret: str) -> None:
     """Too short to be one, or a public key by mistake."""

@@ -19,6 +19,7 @@ def test_a_scope_that_was_granted_is_enough_and_another_is_named() -> None:
     assert WRITE == refused.value.scope
 
 
+@pytest.mark.contract("Scopes")
 def test_administering_alone_grants_neither_reading_nor_writing() -> None:
     """It widens what else was granted, so that an auditor's token can be read-only."""
     for scope in (READ, WRITE):

@@ -81,6 +81,7 @@ def test_every_event_holds_the_attempt_it_was_sent_under() -> None:
     assert [{"job": "job", "type": "early", "at": AT, "attempt": 7}] == said(batch)
 
 
+@pytest.mark.contract("LOG_RATE", "LOG_BURST")
 def test_a_flood_of_logs_becomes_a_burst_and_one_n_more() -> None:
     """The bucket refills; what was left out is told once a second, and at the end."""
     buffer = new(Rates(log_rate=20, log_burst=200))
@@ -176,6 +177,7 @@ def test_a_hole_deeper_than_memory_is_jumped_over() -> None:
     assert (51, True, KEPT_EVENTS) == (batch.base, batch.jump, len(batch.lines))
 
 
+@pytest.mark.contract("EVENT_BYTES")
 @pytest.mark.parametrize("size", [65_536 - 60, 70_000])
 def test_an_event_over_the_limit_is_refused_whole(size: int) -> None:
     """The error names the setting; the queue stays as it was."""
