@@ -48,6 +48,28 @@ def test_a_file_is_sent_once_and_then_only_asked_for(site: Site) -> None:
     assert (304, b"") == (again.status_code, again.content)
 
 
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip, deflate, br", "gzip"),
+        ("br;q=1.0, gzip;q=0.8", "gzip"),
+        ("gzip;q=0, br", None),
+        ("gzip;q=0.000", None),
+        ("", None),
+    ],
+)
+def test_a_file_is_packed_for_whoever_takes_it(site: Site, accepted: str, encoding: str | None) -> None:
+    """The same content by a tag of its own; what lies between is told that there are two."""
+    with site.client(None) as client:
+        plain = client.get("/assets/client/fold.js", headers={"Accept-Encoding": "identity"})
+        answer = client.get("/assets/client/fold.js", headers={"Accept-Encoding": accepted})
+
+    assert encoding == answer.headers.get("Content-Encoding")
+    assert plain.content == answer.content
+    assert (encoding is None) == (plain.headers["ETag"] == answer.headers["ETag"])
+    assert "Accept-Encoding" in answer.headers["Vary"]
+
+
 @pytest.mark.contract("GET /assets/…")
 @pytest.mark.parametrize(
     "path",
@@ -74,7 +96,10 @@ def test_config_says_what_a_front_end_must_know(site: Site) -> None:
     with site.client(None) as client:
         answer = client.get("/config.json")
 
-    expected = {"streaming": True, "poll_seconds": 2.0, "version": __version__, "login": None}
+    expected = {
+        "streaming": True, "poll_seconds": 2.0, "heartbeat_seconds": site.settings.heartbeat_seconds, "version": __version__,
+        "login": None,
+    }  # fmt: skip
     assert (200, expected) == (answer.status_code, answer.json())
 
 

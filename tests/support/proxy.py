@@ -45,10 +45,15 @@ class Proxy:
 
     def streams(self) -> list[str]:
         """The requests for streams."""
-        return [line for line in list(self.asked) if "/events" in line and "wait=" not in line]
+        return [line for line in list(self.asked) if _is_stream(line)]
 
     def polls(self) -> list[str]:
         return [line for line in list(self.asked) if "wait=" in line]
+
+    def carrying(self) -> int:
+        """How many streams are open."""
+        with self._lock:
+            return len(self._carrying)
 
     def cut(self) -> int:
         """End everything that is open, in the middle; gives how many streams were among it."""
@@ -81,7 +86,7 @@ class Proxy:
             head, rest = _head_of(client)
             first = head.partition(b"\r\n")[0].decode("latin-1")
             self.asked.append(first)
-            is_stream = "/events" in first and "wait=" not in first
+            is_stream = _is_stream(first)
             server = None if self.away else self._reach()
             if server is None:
                 client.sendall(BAD_GATEWAY)
@@ -129,6 +134,10 @@ class Proxy:
             if left is not None and (left := left - len(data)) <= 0:
                 return
         client.sendall(kept)
+
+
+def _is_stream(first: str) -> bool:
+    return re.search(r"/events[ ?]", first) is not None and "wait=" not in first
 
 
 def _head_of(client: socket.socket) -> tuple[bytes, bytes]:

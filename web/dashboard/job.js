@@ -14,8 +14,8 @@ const STATES = {
   succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
 const CONNECTION = {
-  connecting: "Connecting…", live: "Live", reconnecting: "Reconnecting…", busy: "Server busy, waiting…",
-  draining: "Reconnecting…",
+  connecting: "Connecting…", live: "Live", "long-poll": "Live (long-poll)", polling: "Polling", reconnecting: "Reconnecting…",
+  offline: "Offline", busy: "Server busy, waiting…", draining: "Reconnecting…",
 };
 
 /** Follows a job until it is left. `onStop` gets the status after which nothing can be shown any more. */

@@ -1,0 +1,43 @@
+// What the server says to every page: whether it streams, how often to poll and how often it gives a sign of life. Asked once a page.
+
+/** A page does not wait for it any longer. */
+const LOAD_MS = 3_000;
+
+const known = new Map();
+
+/** The one of this server: shared by all that is watched there. */
+export function configOf(http) {
+  const url = String(http.url("config.json"));
+  if (!known.has(url)) known.set(url, new Config(url));
+  return known.get(url);
+}
+
+export class Config {
+  #url;
+  #asked = null;
+  streaming = true;
+  pollMs = 2_000;
+  heartbeatMs = 15_000;
+
+  constructor(url) {
+    this.#url = url;
+  }
+
+  /** Once for a page; a server that cannot say it has the defaults. */
+  load() {
+    this.#asked ??= this.refresh(AbortSignal.timeout(LOAD_MS)).catch(() => {
+      this.#asked = null;
+    });
+    return this.#asked;
+  }
+
+  /** Asked again now. Raises where there is no answer. */
+  async refresh(signal) {
+    const answer = await fetch(this.#url, { credentials: "include", cache: "no-store", signal });
+    if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+    const { streaming = true, poll_seconds: poll, heartbeat_seconds: heartbeat } = await answer.json();
+    this.streaming = streaming;
+    if (poll > 0) this.pollMs = 1_000 * poll;
+    if (heartbeat > 0) this.heartbeatMs = 1_000 * heartbeat;
+  }
+}
