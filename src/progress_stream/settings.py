@@ -99,6 +99,21 @@ class Settings(BaseSettings):
     )
     owner_claim: str = Field("sub", description="the claim that names the owner")
 
+    oidc_issuer: str | None = Field(
+        None, description="an OpenID Connect provider at which people sign in to the page"
+    )
+    oidc_client_id: str | None = Field(None, description="what the provider calls this application")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="this application's secret there; none: a public client, by PKCE alone"
+    )
+    oidc_scopes: str = Field("jobs:read jobs:write", description="the scopes of whoever has signed in")
+    oidc_admin_claim: str | None = Field(
+        None, description="`name=value`: whoever has this claim is `jobs:admin` too"
+    )
+    session_seconds: Positive = Field(
+        28_800, description="how long somebody stays signed in, whatever they do: a working day"
+    )
+
     streaming: bool = Field(True, description="false: pages poll")
     poll_seconds: Seconds = Field(2, description="how often a page polls where it must")
     cors_origins: Names = Field((), description="origins of pages elsewhere that may ask; none: CORS is off")
@@ -130,6 +145,32 @@ class Settings(BaseSettings):
         if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"is too short; allowed: {MIN_SECRET_BYTES} bytes or more")
         return secret
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_url(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "")
+        local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        if url and not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and local))):
+            raise ValueError(
+                "is not a provider's address; allowed: https://…, or http://127.0.0.1 on this machine"
+            )
+        return url or None
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _known_scopes(cls, text: str) -> str:
+        known = {"jobs:read", "jobs:write", "jobs:admin"}
+        if unknown := sorted(set(text.split()) - known):
+            raise ValueError(f"{unknown[0]!r:.40} is no scope; allowed: {', '.join(sorted(known))}")
+        return text
+
+    @field_validator("oidc_admin_claim")
+    @classmethod
+    def _claim_and_value(cls, rule: str | None) -> str | None:
+        if rule and not re.fullmatch(r"[^\s=]+=.+", rule):
+            raise ValueError("is not usable; allowed: name=value")
+        return rule or None
 
     @field_validator("namespace")
     @classmethod

@@ -24,7 +24,18 @@ GUARDED = [
     ("GET", "/jobs/job-1/result", "jobs:read"),
     ("POST", "/tickets", "jobs:read"),
 ]
-OPEN = {"/", "/assets/{path:path}", "/config.json", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+OPEN = {
+    "/",
+    "/assets/{path:path}",
+    "/config.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/login",
+    "/auth/callback",
+    "/logout",
+}
 #: Guarded in ways of their own, by tests of their own: a stream that does not end, and what is for administrators alone.
 ELSEWHERE = {"/jobs/events", "/admin/streams"}
 OF_A_JOB = ["/jobs/{id}", "/jobs/{id}/events", "/jobs/{id}/result"]

@@ -15,10 +15,20 @@ WRONG: dict[str, Any] = {
     "max_starts": 0, "ticket_seconds": 0, "url_tokens": "all", "max_streams": 0, "max_streams_per_owner": 0, "body_bytes": 0,
     "file_bytes": -1, "header_bytes": 0, "header_seconds": 0, "enqueue_wait_ms": -1, "start_wait_ms": -1, "terminal_wait_ms": -1,
     "replica_wait_ms": -1, "jwt_secret": "too short to be one", "jwt_algorithms": "none", "streaming": "perhaps", "poll_seconds": 0,
-    "cors_origins": "example.org", "admin_port": 65_536,
+    "cors_origins": "example.org", "admin_port": 65_536, "oidc_issuer": "http://elsewhere.example",
+    "oidc_scopes": "jobs:everything", "oidc_admin_claim": "groups", "session_seconds": 0,
 }  # fmt: skip
 #: Any text will do, as far as can be seen before it is used.
-FREE = {"data", "files_url", "jwks", "jwt_issuer", "jwt_audience", "owner_claim"}
+FREE = {
+    "data",
+    "files_url",
+    "jwks",
+    "jwt_issuer",
+    "jwt_audience",
+    "owner_claim",
+    "oidc_client_id",
+    "oidc_client_secret",
+}
 
 
 def test_the_table_of_wrong_values_is_complete() -> None:

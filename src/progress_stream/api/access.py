@@ -14,7 +14,7 @@ from typing import Final
 from starlette.requests import Request
 
 from .. import tracing
-from ..auth import bearer, tickets
+from ..auth import bearer, sessions, tickets
 from ..auth.bearer import Bearer
 from ..auth.who import Who
 from ..errors import AccessError, MissingScope, NotAuthenticated
@@ -75,6 +75,13 @@ async def verify(parts: Parts, token: str) -> Who:
     if tickets.is_ticket(token):
         record = await parts.store.send(parts.store.commands.get_record(tickets.KIND, tickets.key_of(token)))
         return tickets.open_record(record, time.time())
+    if sessions.is_session(token) and parts.sign_in is not None:
+        record = await parts.store.send(
+            parts.store.commands.get_record(sessions.KIND, sessions.key_of(token))
+        )
+        return sessions.open_record(record, time.time())
+    if parts.verifier is None and parts.authenticate is None:
+        raise NotAuthenticated("only sessions and tickets are taken here: sign in first")
     if parts.verifier is None:
         raise NotAuthenticated("only tickets are taken here beside the application's own session")
     return await parts.verifier.verify(token, time.time())

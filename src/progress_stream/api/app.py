@@ -30,6 +30,7 @@ from . import (
     overview,
     pages,
     parts,
+    person,
     problems,
     retry,
     submit,
@@ -60,6 +61,9 @@ def routes() -> list[Route]:
         Route("/openapi.json", openapi.openapi),
         Route("/metrics", metrics),
         Route("/admin/streams", streams),
+        Route("/login", person.login),
+        Route(person.CALLBACK, person.callback),
+        Route("/logout", person.logout, methods=["POST"]),
         Route("/tickets", tickets.create, methods=["POST"]),
         Route("/jobs", all_jobs, methods=["GET", "POST"]),
         # Before the jobs: none of them can be called so.

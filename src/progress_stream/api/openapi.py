@@ -253,6 +253,19 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("get", "/config.json"): Operation(
         "get_config", "What a front end must know.", {200: _json(ref("Config"), "The configuration.")},
     ),
+    ("get", "/login"): Operation(
+        "sign_in", "To the OpenID Connect provider; `next=#/…` names the view to come back to.",
+        {302: _answer("The provider's address."), 303: _answer("The page, which says that it cannot be done.")},
+        problems=(404, 422, 503),
+    ),
+    ("get", "/auth/callback"): Operation(
+        "signed_in", "Back from the provider.", {303: _answer("The page, with a session or the word that it failed.")},
+        problems=(404, 422, 503),
+    ),
+    ("post", "/logout"): Operation(
+        "sign_out", "End the session of this browser.", {200: _json(ref("SignedOut"), "Where to go next.")},
+        problems=(403, 404, 503),
+    ),
     ("get", "/healthz"): Operation(
         "get_health", "Whether the process lives.", {200: _json(ref("Status"), "It does.")},
     ),

@@ -58,7 +58,8 @@ async def config(request: Request) -> Response:
     settings = parts.settings
     known = {
         "streaming": parts.hub.streaming, "poll_seconds": settings.poll_seconds,
-        "heartbeat_seconds": settings.heartbeat_seconds, "version": __version__, "login": None,
+        "heartbeat_seconds": settings.heartbeat_seconds, "version": __version__,
+        "login": None if parts.sign_in is None else str(request.scope.get("root_path", "")) + "/login",
     }  # fmt: skip
     return JSONResponse(known, headers=_REVALIDATE)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from ..auth.login import SignIn
 from ..auth.verify import Verifier
 from ..auth.who import Authenticate
 from ..errors import InvalidSetting, StoreError
@@ -19,6 +20,7 @@ from ..store.sweep import Sweeper
 from ..store.sync import SyncStore
 from ..streaming.hub import Hub
 from ..submitting import Submitter
+from .remembered import Remembered
 from .sweeping import sweep_in_turn
 
 #: How old a look at the announcements may be: they are renewed and forgotten in steps of many seconds.
@@ -37,6 +39,7 @@ class Parts:
         sync_store: SyncStore,
         hub: Hub,
         verifier: Verifier | None,
+        sign_in: SignIn | None,
         authenticate: Authenticate | None,
         files: Files,
         submitter: Submitter,
@@ -48,6 +51,7 @@ class Parts:
         self.sync_store = sync_store
         self.hub = hub
         self.verifier = verifier
+        self.sign_in = sign_in
         self.authenticate = authenticate
         self.files = files
         self.submitter = submitter
@@ -127,7 +131,8 @@ def build(settings: Settings, authenticate: Authenticate | None, broker: Any | N
     """The parts of an installation. Raises InvalidSetting for what is missing or unusable."""
     if settings.redis_url is None:
         raise InvalidSetting(PREFIX + "REDIS_URL", "is not set", "redis://host:6379/0")
-    if authenticate is None and not (settings.jwt_secret or settings.jwks or settings.jwt_issuer):
+    verifies = bool(settings.jwt_secret or settings.jwks or settings.jwt_issuer)
+    if authenticate is None and not verifies and settings.oidc_issuer is None:
         allowed = f"a secret of 32 bytes or more, or {PREFIX}JWKS"
         raise InvalidSetting(PREFIX + "JWT_SECRET", "is not set: nobody could be told apart", allowed)
     store = _store(settings, 32)
@@ -139,12 +144,24 @@ def build(settings: Settings, authenticate: Authenticate | None, broker: Any | N
         history_store=history_store,
         sync_store=sync_store,
         hub=Hub(settings, history_store, settings.redis_url, probe_store=store),
-        verifier=Verifier(settings) if authenticate is None else None,
+        verifier=Verifier(settings) if authenticate is None and verifies else None,
+        sign_in=_sign_in(settings, store, authenticate),
         authenticate=authenticate,
         files=Files(settings.effective_files_url),
         submitter=Submitter(settings, sync_store, broker),
         owns_broker=broker is None,
     )
+
+
+def _sign_in(settings: Settings, store: AsyncStore, authenticate: Authenticate | None) -> SignIn | None:
+    """None where nobody signs in here. Raises InvalidSetting for half a provider."""
+    if settings.oidc_issuer is None or authenticate is not None:
+        return None
+    if settings.oidc_client_id is None:
+        raise InvalidSetting(
+            PREFIX + "OIDC_CLIENT_ID", "is not set, but OIDC_ISSUER is", "the provider's name for this client"
+        )
+    return SignIn(settings, Remembered(store))
 
 
 def _store(settings: Settings, connections: int) -> AsyncStore:

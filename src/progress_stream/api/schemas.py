@@ -172,10 +172,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Ticket": _object({"token": _TEXT, "expires_at": _TIME}),
     "Config": _object(
         {
-            "streaming": {**_FLAG, "description": "false: poll"}, "poll_seconds": _NUMBER, "heartbeat_seconds": _NUMBER, "version": _TEXT,
+            "streaming": {**_FLAG, "description": "false: poll"}, "poll_seconds": _NUMBER, "heartbeat_seconds": _NUMBER,
+            "version": _TEXT,
             "login": {**_or_null(_TEXT), "description": "where to sign in"},
         }
     ),
+    "SignedOut": _object({"location": _TEXT}),
     "Status": _object({"status": _TEXT}),
     "Stream": _object(
         {

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from authlib.oauth2.rfc6750 import InvalidTokenError
 
 from ..errors import AccessError, MissingScope, NotAuthenticated
+from .sessions import HOST_COOKIE, PLAIN_COOKIE
 from .tickets import is_ticket
 
 COOKIE: Final = "progress_stream"
@@ -75,11 +76,12 @@ def _from_header(value: str) -> str:
 
 def _from_cookies(value: str) -> str:
     """The first of the name: browsers send the one with the closest path first (RFC 6265 §5.4)."""
+    found: dict[str, str] = {}
     for pair in value.split(";"):
         name, _, token = pair.strip().partition("=")
-        if name == COOKIE:
-            return token.strip('"')
-    return ""
+        found.setdefault(name, token.strip('"'))
+    # Whoever has signed in is that one, also where a link has left its token behind.
+    return next((found[name] for name in (HOST_COOKIE, PLAIN_COOKIE, COOKIE) if found.get(name)), "")
 
 
 def same_origin(headers: Mapping[str, str], host: str) -> bool:

@@ -284,6 +284,9 @@ class Commands:
     def get_record(self, kind: str, key: str) -> Command[bytes | None]:
         return Command((("GET", self.keys.record(kind, key)),), lambda replies: replies[0])
 
+    def drop_record(self, kind: str, key: str) -> Command[None]:
+        return Command((("DEL", self.keys.record(kind, key)),), lambda _: None)
+
     def announce(self, actors: Mapping[str, bytes], seconds: int) -> Command[None]:
         """Say that these actors (name → JSON) can be started, for so many seconds; renewed by their worker."""
         key = self.keys.actors()
