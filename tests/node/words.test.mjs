@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { duration, fractionOf, size } from "../../web/dashboard/words.js";
+import { duration, fractionOf, size } from "../../web/client/words.js";
 
 test("a duration has at most two units", () => {
   const cases = [[-3, "less than 1 s"], [0.4, "less than 1 s"], [1, "1 s"], [59.4, "59 s"], [60, "1 min"], [200, "3 min 20 s"], [3600, "1 h"], [7500, "2 h 5 min"]];

@@ -1,8 +1,10 @@
 // The page: which view belongs to the address, and what to say when none can be shown.
-// `#/` the form, `#/jobs/<id>` a job. The id lives in the address, so a reload or a shared link comes back to it.
+// `#/` the form and the list (`#/?state=failed&actor=count`), `#/jobs/<id>` a job. All of it lives in the address, so a reload or a
+// shared link comes back to it.
 
 import { JobView } from "./job.js";
-import { $, BASE, put, show } from "./page.js";
+import { filterIn, ListView } from "./list.js";
+import { $, BASE, get, put, send, show } from "./page.js";
 import { SubmitView } from "./submit.js";
 
 /** How often a page with nothing to submit to looks again. */
@@ -10,18 +12,26 @@ const LOOK_AGAIN_MS = 3_000;
 
 let job = null;
 let again = 0;
-const form = new SubmitView((id) => (location.hash = `#/jobs/${encodeURIComponent(id)}`), onProblem);
+let login = null;
+const open = (id) => (location.hash = `#/jobs/${encodeURIComponent(id)}`);
+const form = new SubmitView(open, onProblem);
+const list = new ListView(onProblem);
 
 function route() {
   clearTimeout(again);
   job?.leave();
   job = null;
+  list.leave();
   const id = idIn(location.hash);
   if (id !== null) {
     show("job");
-    job = new JobView(id, onStop);
+    job = new JobView(id, { onStop, onOther: open, onGone: () => (location.hash = "#/") });
+  } else if (location.hash === "#/sign-in-failed") {
+    stop("Signing in did not work", "It took too long, or was begun in another window. Nothing is lost: try once more.");
+    $("again").focus();
   } else {
     show("submit");
+    list.open(filterIn(location.hash.split("?")[1] ?? ""));
     offer();
   }
 }
@@ -43,6 +53,7 @@ async function offer() {
 function onStop(status) {
   job?.leave();
   job = null;
+  list.leave();
   if (status === "unauthorised") lock();
   else if (status === "expired") stop("Your sign-in ran out", "The job goes on without this page. Open a fresh link to see it again.");
   else if (status === "forbidden") stop("Not allowed", "Your link does not allow you to look at jobs.");
@@ -50,6 +61,7 @@ function onStop(status) {
 }
 
 function onProblem(problem) {
+  list.leave();
   if (problem.status === 401) lock();
   else if (problem.status === 403) stop("Not allowed", problem.message);
   else stop("The server did not answer", problem.message);
@@ -57,7 +69,28 @@ function onProblem(problem) {
 
 function lock() {
   put($("sample-link"), BASE.href);
+  if (login !== null) {
+    const view = /^#\/sign-in/.test(location.hash) ? "" : location.hash;
+    $("sign-in").href = `${login}?${new URLSearchParams({ next: view })}`;
+    put($("locked-title"), "Sign in to see your jobs");
+    put($("locked-text"), "Your organisation's own sign-in tells this page who you are.");
+  }
+  $("sign-in").hidden = login === null;
+  document.querySelector("#view-locked .sample").hidden = login !== null;
+  $("unlock").hidden = login !== null;
   show("locked");
+}
+
+async function signOut() {
+  const { location: next } = await send("POST", "logout").catch(() => ({ location: BASE.href }));
+  location.assign(next);
+}
+
+async function begin() {
+  const known = await get("config.json").catch(() => ({ login: null }));
+  login = known.login;
+  $("sign-out").hidden = login === null;
+  route();
 }
 
 function stop(title, text) {
@@ -68,5 +101,6 @@ function stop(title, text) {
 
 addEventListener("hashchange", route);
 $("unlock").addEventListener("click", route);
-$("again").addEventListener("click", route);
-route();
+$("sign-out").addEventListener("click", signOut);
+$("again").addEventListener("click", () => (location.hash === "#/sign-in-failed" ? (location.hash = "#/") : route()));
+begin();

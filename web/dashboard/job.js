@@ -3,39 +3,48 @@
 import { hasEnded } from "../client/fold.js";
 import { watchJob } from "../client/watch.js";
 import { Bar } from "./bar.js";
+import { Lag } from "./lag.js";
 import { Log, sentenceOf } from "./log.js";
-import { $, announce, BASE, make, put } from "./page.js";
-import { duration, fractionOf, number, secondsSince, size } from "./words.js";
+import { $, announce, BASE, confirmed, make, put, send } from "./page.js";
+import { Plot } from "./plot.js";
+import { clock, CONNECTION, duration, fractionOf, number, percent, secondsSince, size, STATES } from "../client/words.js";
 
 /** Events shown again when the page is loaded in the middle of a job: enough for the log's tail. */
 const TAIL_EVENTS = 300;
-const STATES = {
-  queued: "Queued", running: "Running", retrying: "Waiting to retry",
-  succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
-};
-const CONNECTION = {
-  connecting: "Connecting…", live: "Live", "long-poll": "Live (long-poll)", polling: "Polling", reconnecting: "Reconnecting…",
-  offline: "Offline", busy: "Server busy, waiting…", draining: "Reconnecting…",
+/** What somebody may do with a job: in which states, how it is asked, and what must be confirmed first. */
+const ACTIONS = {
+  cancel: {
+    path: "/cancel", method: "POST", when: (state) => !hasEnded(state), ask: "Cancel this job? What it has done so far stays.", yes: "Cancel the job",
+  },
+  retry: { path: "/retry", method: "POST", when: hasEnded },
+  delete: { path: "", method: "DELETE", when: hasEnded, ask: "Delete this job with its log and its files?", yes: "Delete" },
 };
 
-/** Follows a job until it is left. `onStop` gets the status after which nothing can be shown any more. */
+/**
+ * Follows a job until it is left. `onStop` gets the status after which nothing can be shown any more, `onOther` the id of a job that
+ * was made of this one; `onGone` is called when it was deleted here.
+ */
 export class JobView {
   #id;
-  #onStop;
+  #on;
   #state = null;
   #status = "connecting";
   #bar = new Bar();
-  #log = new Log($("log"));
+  #log = new Log($("log"), $("log-filter"));
+  #plot = new Plot($("plot"));
+  #lag = new Lag();
+  #attempts = new Map();
   #watch;
   #frame = 0;
   #second;
 
-  constructor(id, onStop) {
+  constructor(id, on) {
     this.#id = id;
-    this.#onStop = onStop;
+    this.#on = on;
+    for (const name of Object.keys(ACTIONS)) $(name).onclick = () => this.#act(name);
     this.#log.clear();
     clean();
-    this.#bar.paint(null, null, "queued", "");
+    this.#bar.paint({ attempt: null, state: "queued" }, null, "queued", "");
     $("job-title").textContent = "Job";
     this.#watch = watchJob(id, {
       base: BASE,
@@ -51,6 +60,8 @@ export class JobView {
 
   leave() {
     this.#watch.close();
+    if ($("confirm").open) $("confirm").close();
+    $("lag").textContent = "";
     clearInterval(this.#second);
     cancelAnimationFrame(this.#frame);
     $("connection").hidden = true;
@@ -58,9 +69,43 @@ export class JobView {
   }
 
   #onEvent(event) {
+    this.#note(event);
     const said = sentenceOf(event);
     if (said) this.#log.add(event.at, ...said);
     this.#paintSoon();
+  }
+
+  #note(event) {
+    if (this.#status === "live") this.#showLag(this.#lag.note(Date.parse(event.at), Date.now()));
+    if (event.type === "progress" && event.rate > 0) this.#plot.add(Date.parse(event.at), event.rate);
+    if (event.type === "started") {
+      this.#plot.clear();
+      this.#attempts.set(event.attempt, { from: event.at, to: null, how: "running" });
+    }
+    if (["retrying", "succeeded", "failed", "cancelled"].includes(event.type) && this.#attempts.has(event.attempt)) {
+      Object.assign(this.#attempts.get(event.attempt), { to: event.at, how: event.type === "retrying" ? "failed" : event.type });
+    }
+  }
+
+  #showLag(ms) {
+    $("lag").textContent = `${Math.round(ms)} ms`;
+    $("lag").title = "How much longer than the quickest the latest event took to come here";
+  }
+
+  async #act(name) {
+    const { path, method, ask, yes } = ACTIONS[name];
+    if (ask && !(await confirmed(ask, yes))) return;
+    put($("action-error"), "");
+    $(name).disabled = true;
+    try {
+      const answer = await send(method, `jobs/${encodeURIComponent(this.#id)}${path}`);
+      if (name === "retry") this.#on.onOther(answer.id);
+      if (name === "delete") this.#on.onGone();
+    } catch (problem) {
+      put($("action-error"), problem.message);
+    } finally {
+      $(name).disabled = false;
+    }
   }
 
   #onState(state, { gap }) {
@@ -80,8 +125,9 @@ export class JobView {
   #onStatus(status) {
     this.#status = status;
     this.#paintSoon();
+    if (status !== "live") $("lag").textContent = "";
     if (status in CONNECTION || status === "ended") return;
-    this.#onStop(status);
+    this.#on.onStop(status);
   }
 
   async #offerResult() {
@@ -118,6 +164,10 @@ export class JobView {
     this.#paintGauge(this.#state);
     this.#paintNotices(this.#state);
     paintSteps(this.#state);
+    put($("parts"), partsOf(this.#state));
+    this.#paintAttempts();
+    this.#plot.paint();
+    for (const [name, { when }] of Object.entries(ACTIONS)) $(name).hidden = !when(this.#state);
     $("outcome").hidden = !hasEnded(this.#state);
     paintResult(this.#state);
   }
@@ -126,6 +176,19 @@ export class JobView {
     const badge = $("connection");
     badge.dataset.status = this.#status;
     put(badge, CONNECTION[this.#status]);
+  }
+
+  /** One attempt is nothing to speak of. */
+  #paintAttempts() {
+    const list = $("attempts");
+    list.hidden = this.#attempts.size < 2;
+    if (list.hidden) return;
+    const texts = [...this.#attempts].map(([number, { from, to, how }]) => {
+      const lasted = to === null ? "" : ` after ${duration((Date.parse(to) - Date.parse(from)) / 1000)}`;
+      return `Attempt ${number} · ${clock(from)} · ${how}${lasted}`;
+    });
+    if (list.childElementCount !== texts.length) list.replaceChildren(...texts.map(() => make("li")));
+    texts.forEach((text, at) => put(list.children[at], text));
   }
 
   #paintHeading(state) {
@@ -142,7 +205,7 @@ export class JobView {
     const count = countOf(state);
     const look = state.stalled ? "stalled" : state.state;
     const words = [STATES[state.state], count].filter(Boolean).join(", ");
-    const shown = this.#bar.paint(fractionOf(state), state.attempt, look, words);
+    const shown = this.#bar.paint(state, fractionOf(state), look, words);
     put($("percent"), shown === null ? "" : percent(shown));
     put($("count"), count);
     put($("pace"), paceOf(state));
@@ -158,18 +221,23 @@ export class JobView {
 
 /** Nothing of the job before may show. */
 function clean() {
-  for (const part of ["warning", "failure", "percent", "count", "pace", "job-meta", "job-state"]) put($(part), "");
-  for (const part of ["steps", "outcome", "download"]) $(part).hidden = true;
+  for (const part of ["warning", "failure", "percent", "count", "pace", "job-meta", "job-state", "parts", "action-error"]) put($(part), "");
+  for (const part of ["steps", "outcome", "download", "attempts", "cancel", "retry", "delete"]) $(part).hidden = true;
+  $("plot").setAttribute("hidden", "");
   for (const part of ["steps", "result", "message"]) $(part).replaceChildren();
 }
-
-/** Rounded down, so that 100 % means all of it. */
-const percent = (fraction) => `${Math.floor(fraction * 100)} %`;
 
 function countOf({ done, total, unit }) {
   if (done === null) return "";
   const of = total === null ? "" : ` of ${number(total)}`;
   return `${number(done)}${of} ${unit ?? ""}`.trimEnd();
+}
+
+/** Of a job that was spread over many messages. */
+function partsOf({ parts }) {
+  if (!parts) return "";
+  const said = ["running", "succeeded", "failed", "cancelled"].filter((name) => parts[name] > 0).map((name) => `${number(parts[name])} ${name}`);
+  return [`${number(parts.total)} parts`, ...said].join(" · ");
 }
 
 function paceOf(state) {

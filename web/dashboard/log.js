@@ -2,18 +2,33 @@
 // the reader is there.
 
 import { make } from "./page.js";
-import { clock } from "./words.js";
+import { clock } from "../client/words.js";
 
-const KEPT = 100;
+const KEPT = 500;
 /** So near to the end counts as being there. */
 const NEAR_PX = 24;
 
 export class Log {
   #element;
   #waiting = [];
+  #sought = "";
 
-  constructor(element) {
+  constructor(element, search) {
     this.#element = element;
+    // Assigned, not added: the next job's log takes the field over.
+    search.oninput = () => this.#seek(search.value);
+    search.value = "";
+  }
+
+  /** Shows the lines that hold this text, whatever their case. */
+  #seek(text) {
+    this.#sought = text.trim().toLowerCase();
+    for (const row of this.#element.children) row.hidden = !this.#fits(row);
+    this.#element.scrollTop = this.#element.scrollHeight;
+  }
+
+  #fits(row) {
+    return this.#sought === "" || row.textContent.toLowerCase().includes(this.#sought);
   }
 
   clear() {
@@ -30,7 +45,9 @@ export class Log {
     if (this.#waiting.length === 0) return;
     const box = this.#element;
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
-    box.append(...this.#waiting.map(line));
+    const rows = this.#waiting.map(line);
+    for (const row of rows) row.hidden = !this.#fits(row);
+    box.append(...rows);
     this.#waiting = [];
     while (box.childElementCount > KEPT) box.firstElementChild.remove();
     if (atEnd) box.scrollTop = box.scrollHeight;

@@ -60,6 +60,31 @@ export async function get(path) {
   return body;
 }
 
+/** Sends a request that changes something, and gives the JSON of its answer; null where it has none. Raises Problem. */
+export async function send(method, path) {
+  let answer;
+  try {
+    answer = await fetch(new URL(path, BASE), { method, headers: { Accept: "application/json" } });
+  } catch {
+    throw new Problem(0);
+  }
+  const body = await answer.json().catch(() => null);
+  if (!answer.ok) throw new Problem(answer.status, body);
+  return body;
+}
+
+/** Asks before something that cannot be undone. */
+export function confirmed(text, yes) {
+  const dialog = $("confirm");
+  put($("confirm-text"), text);
+  put($("confirm-yes"), yes);
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
 /** Posts a form. By XMLHttpRequest, because fetch does not say how far an upload is. Raises Problem. */
 export function post(path, form, headers, onSent) {
   return new Promise((resolve, reject) => {

@@ -1,8 +1,9 @@
 // The form that starts a job, built from what the workers announced (GET /actors).
 
 import { columnsOf } from "./columns.js";
+import { previewOf } from "./preview.js";
 import { $, get, make, post, put } from "./page.js";
-import { size } from "./words.js";
+import { size } from "../client/words.js";
 
 /** Better words for what comes with this project; any other actor gets its schema's own. */
 const KNOWN = {
@@ -213,11 +214,28 @@ function offerColumns() {
   chips.setAttribute("role", "group");
   chips.setAttribute("aria-label", "Put a column into the line");
   text.after(chips);
+  const preview = previewBox();
+  chips.after(preview);
+  const look = async () => {
+    const lines = file.files.length ? await previewOf(file.files[0], text.value) : [];
+    preview.hidden = lines.length === 0;
+    preview.querySelector("ol").replaceChildren(...lines.map((line) => make("li", "", line)));
+  };
+  text.addEventListener("input", look);
   file.addEventListener("change", async () => {
     const names = file.files.length ? await columnsOf(file.files[0]) : [];
     chips.hidden = names.length === 0;
     chips.replaceChildren(...names.map((name) => chip(name, text)));
+    await look();
   });
+}
+
+/** The first lines as they will be, as far as this page can tell. */
+function previewBox() {
+  const box = make("div", "preview");
+  box.hidden = true;
+  box.append(make("p", "help", "The first lines, as a preview"), make("ol"));
+  return box;
 }
 
 function chip(name, text) {

@@ -34,3 +34,28 @@ export function fractionOf(state) {
 }
 
 export const secondsSince = (text) => (Date.now() - Date.parse(text)) / 1000;
+
+/** Rounded down, so that 100 % means all of it. */
+export const percent = (fraction) => `${Math.floor(fraction * 100)} %`;
+
+const AGO = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+
+/** "5 minutes ago". */
+export function ago(text) {
+  const seconds = Math.max(0, secondsSince(text));
+  if (seconds < 60) return "just now";
+  if (seconds < 3600) return AGO.format(-Math.floor(seconds / 60), "minute");
+  if (seconds < 86_400) return AGO.format(-Math.floor(seconds / 3600), "hour");
+  return AGO.format(-Math.floor(seconds / 86_400), "day");
+}
+
+export const STATES = {
+  queued: "Queued", running: "Running", retrying: "Waiting to retry",
+  succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
+};
+
+/** How the connection stands, by the client's words. */
+export const CONNECTION = {
+  connecting: "Connecting…", live: "Live", "long-poll": "Live (long-poll)", polling: "Polling", reconnecting: "Reconnecting…",
+  offline: "Offline", busy: "Server busy, waiting…", draining: "Reconnecting…",
+};
