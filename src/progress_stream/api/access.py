@@ -57,12 +57,19 @@ def _sent(request: Request, parts: Parts, *, url_token: bool) -> Bearer | None:
     try:
         return bearer.bearer_of(
             request.headers, request.query_params if url_token else {}, method=request.method, path=own_path(request),
-            url_tokens=parts.settings.url_tokens,
+            url_tokens=parts.settings.url_tokens, session_cookie=_session_cookie(request, parts),
         )  # fmt: skip
     except NotAuthenticated:
         if parts.authenticate is not None:
             return None
         raise
+
+
+def _session_cookie(request: Request, parts: Parts) -> str | None:
+    """Over https only the name that no other host and no plain page can set; None where nobody signs in."""
+    if parts.sign_in is None:
+        return None
+    return sessions.HOST_COOKIE if request.scope.get("scheme") == "https" else sessions.PLAIN_COOKIE
 
 
 def own_path(request: Request) -> str:

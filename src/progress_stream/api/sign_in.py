@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..auth.bearer import COOKIE, PARAMETER
+from ..auth.sessions import HOST_COOKIE, PLAIN_COOKIE
 from . import access
 from .parts import parts_of
 
@@ -25,6 +26,10 @@ async def by_link(request: Request) -> Response:
         COOKIE, token, max_age=_seconds_left(who.expires_at), path=root or "/", httponly=True, samesite="lax",
         secure=request.scope.get("scheme") == "https",
     )  # fmt: skip
+    # Who opens a link wants to be the one whom it names, not the one of a session that may be over.
+    for name in (HOST_COOKIE, PLAIN_COOKIE):
+        if name in request.cookies:
+            response.delete_cookie(name, path="/", secure=name == HOST_COOKIE, httponly=True, samesite="lax")
     return response
 
 

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from authlib.oauth2.rfc6750 import InvalidTokenError
 
 from ..errors import AccessError, MissingScope, NotAuthenticated
-from .sessions import HOST_COOKIE, PLAIN_COOKIE
 from .tickets import is_ticket
 
 COOKIE: Final = "progress_stream"
@@ -43,10 +42,12 @@ def bearer_of(
     method: str,
     path: str,
     url_tokens: Literal["tickets", "any"] = "tickets",
+    session_cookie: str | None = None,
 ) -> Bearer | None:
     """The token of a request, or None. What was sent on purpose wins: header, then URL, then cookie.
 
-    `headers` has lower-case names; `path` is the application's own, without what it is mounted under.
+    `headers` has lower-case names; `path` is the application's own, without what it is mounted under; `session_cookie` is the name
+    under which this scheme's sessions come, and wins over a token that a link has left behind.
     Raises NotAuthenticated for a malformed header, and for a token in a URL that may only hold a ticket.
     """
     if token := _from_header(headers.get("authorization", "")):
@@ -58,7 +59,8 @@ def bearer_of(
             if url_tokens == "tickets" and not is_ticket(token):
                 raise NotAuthenticated("a URL may hold a ticket only (POST /tickets), for URLs are logged")
             return Bearer(token, "query")
-    if token := _from_cookies(headers.get("cookie", "")):
+    names = (COOKIE,) if session_cookie is None else (session_cookie, COOKIE)
+    if token := _from_cookies(headers.get("cookie", ""), names):
         return Bearer(token, "cookie")
     return None
 
@@ -74,14 +76,13 @@ def _from_header(value: str) -> str:
     return token
 
 
-def _from_cookies(value: str) -> str:
-    """The first of the name: browsers send the one with the closest path first (RFC 6265 §5.4)."""
+def _from_cookies(value: str, names: tuple[str, ...]) -> str:
+    """The first name that is there; of one name the first: browsers send the one with the closest path first (RFC 6265 §5.4)."""
     found: dict[str, str] = {}
     for pair in value.split(";"):
         name, _, token = pair.strip().partition("=")
         found.setdefault(name, token.strip('"'))
-    # Whoever has signed in is that one, also where a link has left its token behind.
-    return next((found[name] for name in (HOST_COOKIE, PLAIN_COOKIE, COOKIE) if found.get(name)), "")
+    return next((found[name] for name in names if found.get(name)), "")
 
 
 def same_origin(headers: Mapping[str, str], host: str) -> bool:

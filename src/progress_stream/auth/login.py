@@ -30,6 +30,8 @@ SCOPE: Final = "openid profile email"
 ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "Ed25519"})
 #: How old the provider's metadata and keys may be.
 METADATA_SECONDS: Final = 3_600
+#: Between two tries to reach a provider that did not answer.
+RETRY_SECONDS: Final = 5.0
 #: A sign-in that takes longer is begun again.
 LOGIN_SECONDS: Final = 600
 #: One request to the provider.
@@ -67,7 +69,7 @@ class SignIn:
         self._memory = memory
         self._issuer = settings.oidc_issuer or ""
         self._client: Any = None
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._ask_again_at = float("-inf")
 
     async def begin(self, request: Request, redirect_uri: str) -> tuple[str, str]:
         """Where to send the browser, and the state that comes back with it. Raises SignInFailed."""
@@ -82,9 +84,6 @@ class SignIn:
 
     async def finish(self, request: Request, state: str) -> Person:
         """Who came back. The caller has made sure that it is the browser that was sent. Raises SignInFailed."""
-        # RFC 9207: an answer of another provider, mixed up with ours.
-        if request.query_params.get("iss", self._issuer) != self._issuer:
-            raise SignInFailed("the answer is that of another issuer")
         # Authlib asks for a mark of its own in the session; the cookie that the caller compared stands for it.
         request.scope["session"] = {_STATE + state: {"exp": time.time() + LOGIN_SECONDS}}
         options = {
@@ -93,6 +92,7 @@ class SignIn:
         }
         try:
             client = await self._known()
+            self._check_issuer(client, request.query_params.get("iss"))
             token = await client.authorize_access_token(request, claims_options=options, leeway=30)
             if "userinfo" not in token:
                 raise SignInFailed("the provider gave no ID token")
@@ -101,6 +101,12 @@ class SignIn:
             raise SignInFailed(f"the provider refused: {error.error}") from error
         except (JoseError, httpx2.HTTPError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise SignInFailed(f"the answer does not prove anything: {type(error).__name__}") from error
+
+    def _check_issuer(self, client: Any, told: str | None) -> None:
+        """RFC 9207: an answer of another provider, mixed up with ours. Raises SignInFailed."""
+        promised = client.server_metadata.get("authorization_response_iss_parameter_supported")
+        if told != self._issuer and (promised or told is not None):
+            raise SignInFailed("the answer is that of another issuer")
 
     async def end_session_url(self, id_token: str, back: str) -> str | None:
         """Where the browser signs out at the provider too; None where it cannot."""
@@ -131,6 +137,10 @@ class SignIn:
         """The client with the provider's metadata, an hour old at most. Raises SignInFailed."""
         now = time.monotonic()
         if self._client is None or now - self._fetched_at > METADATA_SECONDS:
+            if now < self._ask_again_at:
+                raise SignInFailed("the provider did not answer a moment ago")
+            # Anybody can ask for a sign-in: a provider that is away is asked by one of them at a time.
+            self._ask_again_at = now + RETRY_SECONDS
             client = self._made()
             metadata = await client.load_server_metadata()
             if metadata.get("issuer") != self._issuer:
@@ -140,7 +150,7 @@ class SignIn:
             if not allowed:
                 raise SignInFailed("the provider signs with no algorithm that is allowed")
             metadata["id_token_signing_alg_values_supported"] = allowed
-            self._client, self._fetched_at = client, now
+            self._client, self._fetched_at, self._ask_again_at = client, now, float("-inf")
         return self._client
 
     def _made(self) -> Any:

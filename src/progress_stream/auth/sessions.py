@@ -103,7 +103,9 @@ def is_admin(claims: dict[str, object], rule: str | None) -> bool:
         return False
     name, _, value = rule.partition("=")
     found = claims.get(name)
-    return value in found if isinstance(found, list) else found is not None and str(found) == value
+    many = found if isinstance(found, list) else [] if found is None else [found]
+    # As JSON writes it: `true`, not Python's `True`.
+    return value in [one if isinstance(one, str) else json.dumps(one) for one in many]
 
 
 def granted(claims: dict[str, object], scopes: frozenset[str], rule: str | None) -> frozenset[str]:
