@@ -148,8 +148,8 @@ def test_more_jobs_than_a_browser_has_connections_are_all_followed(
     context: BrowserContext, way: Proxy, server: Dev
 ) -> None:
     """Four by streams, the rest by polling; exact in both ways."""
-    jobs = [start(server, 4) for _ in range(7)]
-    tabs = [tab(context, way, server) for _ in jobs]
+    tabs = [tab(context, way, server) for _ in range(7)]
+    jobs = [start(server, 8) for _ in tabs]
     for page, job in zip(tabs, jobs, strict=True):
         follow(page, job)
     for page in tabs:

@@ -7,11 +7,13 @@ import { filterIn, ListView } from "./list.js";
 import { $, BASE, get, put, send, show } from "./page.js";
 import { SubmitView } from "./submit.js";
 
-/** How often a page with nothing to submit to looks again. */
-const LOOK_AGAIN_MS = 3_000;
+/** When a page with nothing to submit to looks again: soon at first, for somebody who starts a worker now, and then ever later. */
+const FIRST_LOOK_MS = 3_000;
+const LAST_LOOK_MS = 60_000;
 
 let job = null;
 let again = 0;
+let pause = FIRST_LOOK_MS;
 let login = null;
 const open = (id) => (location.hash = `#/jobs/${encodeURIComponent(id)}`);
 const form = new SubmitView(open, onProblem);
@@ -47,7 +49,10 @@ function idIn(hash) {
 
 async function offer() {
   await form.open();
-  if (form.waiting && job === null && !$("view-submit").hidden) again = setTimeout(offer, LOOK_AGAIN_MS);
+  if (form.waiting && job === null && !$("view-submit").hidden) {
+    again = setTimeout(offer, pause);
+    pause = Math.min(2 * pause, LAST_LOOK_MS);
+  }
 }
 
 function onStop(status) {
