@@ -26,6 +26,7 @@ from .errors import (
     InvalidInput,
     NoSuchJob,
     StoreError,
+    Tombstoned,
     UnknownActor,
 )
 from .jobs import Header, State, pack_arguments
@@ -36,6 +37,10 @@ from .store.sync import SyncStore
 
 #: The longest that a message's sending may take; a client of the web server waits for it.
 BROKER_SECONDS: Final = 3.0
+#: For so long one sender of a job is waited for by others who bring the same: longer than a broker may take, with its one retry.
+CLAIM_SECONDS: Final = 10.0
+#: Between two looks at whether that sender is through.
+_LOOK_SECONDS: Final = 0.1
 #: How an announced schema names a file.
 _FILE: Final = "binary"
 
@@ -90,10 +95,11 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The job, and whether this submission is the one that made it."""
+    """The job, whether this submission is the one that made it, and whether its message is what the broker was given."""
 
     job: str
     created: bool
+    sent: bool
 
 
 def job_id_for(owner: str | None, idempotency_key: str | None) -> str:
@@ -108,11 +114,28 @@ def job_id_for(owner: str | None, idempotency_key: str | None) -> str:
 
 
 def fingerprint_of(submission: Submission) -> str:
-    """Equal for equal content; of a file its bytes and its name count, not where it lies."""
+    """Equal for equal content; of a file its bytes and its name count, not where it lies. Empty without a key to compare under."""
+    if submission.idempotency_key is None:
+        return ""
     digests = submission.digests or {}
     files = {name: [ref.get("name"), digests.get(name)] for name, ref in (submission.files or {}).items()}
     content = {"actor": submission.actor, "args": submission.args, "title": submission.title, "files": files}
+    return _hash_of(content)
+
+
+def fingerprint_of_retry(job: str) -> str:
+    """Of a request to run this job once more."""
+    return _hash_of({"retry_of": job})
+
+
+def _hash_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_same(found: str, fingerprint: str) -> None:
+    """Raises IdempotencyConflict where a key's job was made of something else."""
+    if found != fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key was used for other content")
 
 
 def arguments(
@@ -172,10 +195,18 @@ def file_argument(actor: Announced) -> str:
 class Submitter:
     """Looks actors up, makes jobs and sends their messages. One for a process: each broker client is known to Redis for a while."""
 
-    def __init__(self, settings: Settings, store: SyncStore, broker: dramatiq.Broker | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: SyncStore,
+        broker: dramatiq.Broker | None = None,
+        *,
+        claim_seconds: float = CLAIM_SECONDS,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._given = broker
+        self._claim_ms = int(claim_seconds * 1000)
         self._made: dict[str, RedisBroker] = {}
         if broker is None:
             self._broker_of(None)
@@ -198,38 +229,62 @@ class Submitter:
     def submit(self, submission: Submission) -> Submitted:
         """Make the job, and send its message unless the broker has it already.
 
-        Raises UnknownActor, InvalidInput, IdempotencyConflict, BrokerRefused (then no job is left), StoreUnavailable, Tombstoned.
+        Raises UnknownActor, InvalidInput, IdempotencyConflict, BrokerRefused (then no job is left), StoreUnavailable.
         """
         actor = self.actor(submission.actor)
         kwargs = arguments(actor, submission.args, submission.files)
         header = self._header(actor, submission)
-        fingerprint = fingerprint_of(submission) if submission.idempotency_key is not None else ""
-        kept = self._kept((), kwargs)
-        found = self._create(header, confirmed=False, fingerprint=fingerprint, arguments=kept)
-        if found.id is None:
-            if found.fingerprint != fingerprint:
-                raise IdempotencyConflict("this Idempotency-Key was used for other content")
-            if found.confirmed or found.status != "queued":
-                return Submitted(header.id, created=False)
-        self._enqueue(self._broker_of(actor.broker), header, (), kwargs)
-        self._confirm(header, fingerprint)
-        return Submitted(header.id, created=found.id is not None)
+        return self._send_once(actor, header, (), kwargs, fingerprint_of(submission))
 
     def repeat(
-        self, actor: Announced, old: State, job: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        actor: Announced,
+        old: State,
+        job: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        fingerprint: str = "",
     ) -> Submitted:
         """A new job of an old one's actor, title and owner. Its arguments were taken before: they are not checked again.
 
-        Raises BrokerRefused (then no job is left), StoreUnavailable.
+        Raises IdempotencyConflict, BrokerRefused (then no job is left), StoreUnavailable.
         """
         header = Header(
             id=events.check_job_id(job), actor=actor.name, queue=actor.queue, title=old["title"], owner=old["owner"],
             max_attempts=old["max_attempts"], created_at=int(time.time() * 1000), retry_of=old["id"],
         )  # fmt: skip
-        self._create(header, confirmed=False, fingerprint="", arguments=self._kept(args, kwargs))
-        self._enqueue(self._broker_of(actor.broker), header, args, kwargs)
-        self._confirm(header, "")
-        return Submitted(header.id, created=True)
+        return self._send_once(actor, header, args, kwargs, fingerprint)
+
+    def _send_once(
+        self,
+        actor: Announced,
+        header: Header,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        fingerprint: str,
+    ) -> Submitted:
+        found = self._claim(header, fingerprint, self._kept(args, kwargs))
+        sent = found.id is not None or found.claimed
+        if sent:
+            self._enqueue(self._broker_of(actor.broker), header, args, kwargs)
+            self._confirm(header, fingerprint)
+        return Submitted(header.id, created=found.id is not None, sent=sent)
+
+    def _claim(self, header: Header, fingerprint: str, kept: bytes) -> Created:
+        """The job, made or found. One that another process is sending now is waited for: its broker may refuse it yet, and then
+        it is this one's to make; its process may die, and then it is this one's to send."""
+        try:
+            while True:
+                found = self._create(header, confirmed=False, fingerprint=fingerprint, arguments=kept)
+                if found.id is not None or found.claimed:
+                    return found
+                check_same(found.fingerprint, fingerprint)
+                if found.confirmed or found.status != "queued":
+                    return found
+                time.sleep(_LOOK_SECONDS)
+        except Tombstoned:
+            # An id that is drawn anew has never been deleted: only a key leads back to a job that was.
+            raise IdempotencyConflict("the job that this Idempotency-Key made was deleted") from None
 
     def _kept(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         return pack_arguments(args, kwargs, self._settings.event_bytes)
@@ -271,10 +326,13 @@ class Submitter:
             self._store.send(commands.lists.hint(*place, "queued"))
         event = events.make(header.id, "queued", at=events.text_of(header.created_at))
         created = self._store.send(
-            commands.create(header, event, confirmed=confirmed, fingerprint=fingerprint, arguments=arguments)
-        )
+            commands.create(
+                header, event, confirmed=confirmed, fingerprint=fingerprint, arguments=arguments,
+                claim_ms=0 if confirmed else self._claim_ms,
+            )
+        )  # fmt: skip
         self._store.send(commands.lists.hint(*place, created.status, done=True))
-        if not confirmed and (trace := tracing.carried()):
+        if not confirmed and (created.id is not None or created.claimed) and (trace := tracing.carried()):
             kept = tracing.pack(trace)
             self._store.send(commands.put_record(tracing.KEY, header.id, kept, self._settings.state_seconds))
         return created

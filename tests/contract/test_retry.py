@@ -48,8 +48,8 @@ def end(client: httpx.Client, job: str) -> None:
     assert 202 == client.post(f"/jobs/{job}/cancel").status_code
 
 
-def retry(client: httpx.Client, job: str) -> httpx.Response:
-    return client.post(f"/jobs/{job}/retry")
+def retry(client: httpx.Client, job: str, **headers: str) -> httpx.Response:
+    return client.post(f"/jobs/{job}/retry", headers=headers)
 
 
 def with_file(client: httpx.Client) -> str:
@@ -104,6 +104,48 @@ def test_its_file_is_its_own(site: Site, client: httpx.Client, queued: Any) -> N
     assert ("a.csv", "text/csv", 3) == (ref["name"], ref["media_type"], ref["size"])
     with site.files.open(ref) as file:
         assert b"a,b" == file.read()
+
+
+def test_the_same_key_is_the_same_job(site: Site, client: httpx.Client, queued: Any) -> None:
+    """200, one message and one copy of the file; also when the old job has been deleted since."""
+    old = with_file(client)
+    first, second = (retry(client, old, **{"Idempotency-Key": "k"}) for _ in range(2))
+    client.delete(f"/jobs/{old}")
+    third = retry(client, old, **{"Idempotency-Key": "k"})
+
+    assert [201, 200, 200] == [answer.status_code for answer in (first, second, third)]
+    assert 1 == len({answer.json()["id"] for answer in (first, second, third)})
+    assert {old, first.json()["id"]} == queued().keys()
+    assert 1 == len([path for path in Path(site.settings.data / "files").rglob("*") if path.is_file()])
+
+
+def test_a_key_of_something_else_is_409(client: httpx.Client, queued: Any) -> None:
+    """Another job's retry, or a job of its own. A key that cannot be one is 422."""
+    made = [
+        client.post("/jobs", json={"actor": "merge"}, headers={"Idempotency-Key": key}).json()["id"]
+        for key in ("a", "b")
+    ]
+    for job in made:
+        end(client, job)
+    answers = [
+        retry(client, job, **{"Idempotency-Key": key})
+        for job, key in ((made[0], "a"), (made[0], "c"), (made[1], "c"), (made[1], "x" * 256))
+    ]
+
+    assert [409, 201, 409, 422] == [answer.status_code for answer in answers]
+    assert answers[0].json()["type"].endswith(":idempotency-conflict")
+    assert 3 == len(queued())
+
+
+def test_the_key_of_a_retry_that_was_deleted_makes_no_other(client: httpx.Client) -> None:
+    """409, as of any job."""
+    old = client.post("/jobs", json={"actor": "merge"}).json()["id"]
+    end(client, old)
+    new = retry(client, old, **{"Idempotency-Key": "k"}).json()["id"]
+    end(client, new)
+    client.delete(f"/jobs/{new}")
+
+    assert 409 == retry(client, old, **{"Idempotency-Key": "k"}).status_code
 
 
 @pytest.mark.contract("Retrying: a file that it was given is gone")

@@ -1,6 +1,7 @@
 """`POST /jobs` with JSON: what is taken, what is refused and how, and the same thing twice."""
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,7 @@ from progress_stream import jobs
 from progress_stream.api.app import create_app
 from progress_stream.settings import Settings
 from tests.support.server import Site, serving
+from tests.support.waiting import until
 
 SCHEMA = {
     "type": "object",
@@ -230,6 +232,81 @@ class TestTheSameKeyTwice:
         assert before + 1 >= len(queued()) >= before
         assert b"1" == site.redis.hget(key, "confirmed")
 
+    def test_a_job_that_is_removed_before_it_is_read_is_asked_for_again(
+        self, settings: Settings, redis_client: redis.Redis
+    ) -> None:
+        """Taken back by another process whose broker refused, it is made anew; deleted, it is 409. Never 404."""
+        app = create_app(settings)
+        submitter = app.state.parts.submitter
+        submit, removals = submitter.submit, []
+
+        def submit_and_remove(submission: Any) -> Any:
+            submitted = submit(submission)
+            if removals:
+                call = submitter._store.commands.remove(
+                    submitted.job, statuses=("queued",), tombstone=removals.pop()
+                )
+                submitter._store.send(call)
+            return submitted
+
+        submitter.submit = submit_and_remove
+        with serving(app, settings) as url:
+            site = Site(url, settings, redis_client)
+            site.announce("count", SCHEMA)
+            with site.client() as client:
+                first = post(client, self.BODY, **{"Idempotency-Key": "k-1"})
+                removals.append(False)
+                anew = post(client, self.BODY, **{"Idempotency-Key": "k-1"})
+                removals.append(True)
+                deleted = post(client, self.BODY, **{"Idempotency-Key": "k-1"})
+
+        assert [201, 201, 409] == [answer.status_code for answer in (first, anew, deleted)]
+        assert first.json()["id"] == anew.json()["id"]
+
+    @pytest.mark.parametrize("refuses", [False, True])
+    def test_two_processes_at_once_send_one_message(
+        self, settings: Settings, redis_client: redis.Redis, broker_url: str, queued: Any, refuses: bool
+    ) -> None:
+        """The second waits for what becomes of the first: the same job, or where its broker refuses, one of its own. Its file is
+        kept only then."""
+        broker = _Held(url=broker_url, namespace=settings.broker_namespace, middleware=[])  # type: ignore[no-untyped-call]
+        broker.refuses = refuses
+
+        def send(site: Site) -> httpx.Response:
+            with site.client() as own:
+                return own.post(
+                    "/jobs", data={"actor": "count", "rows": "3"}, files={"file": ("a.csv", b"a,b")},
+                    headers={"Idempotency-Key": "k-1"},
+                )  # fmt: skip
+
+        with (
+            serving(create_app(settings, broker=broker), settings) as one,
+            serving(create_app(settings), settings) as other,
+            redis_client.pubsub(ignore_subscribe_messages=True) as changes,
+            ThreadPoolExecutor(2) as pool,
+        ):
+            first, second = (Site(url, settings, redis_client) for url in (one, other))
+            first.announce("count", SCHEMA)
+            answers = [pool.submit(send, first)]
+            assert broker.asked.wait(20)
+            changes.subscribe(first.store.commands.keys.owner_channel("alice"))
+            until(lambda: redis_client.pubsub_numsub(*changes.channels)[0][1])
+            answers.append(pool.submit(send, second))
+            # A submission tells its owner's watchers of the job each time that it looks: twice, so the second one waits.
+            for _ in range(2):
+                until(lambda: changes.get_message(timeout=1))
+            sent_meanwhile = queued()
+            broker.go_on.set()
+            codes = [answer.result(20).status_code for answer in answers]
+            files = [path for path in (settings.data / "files").rglob("*") if path.is_file()]
+
+        assert [] == sent_meanwhile
+        assert ([503, 201] if refuses else [201, 200]) == codes
+        [message] = queued()
+        assert [message["kwargs"]["file"]["key"]] == [
+            str(path.relative_to(settings.data / "files")) for path in files
+        ]
+
     @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
     def test_a_key_that_cannot_be_one_is_422(self, client: httpx.Client, key: str) -> None:
         """Rather than half of it."""
@@ -243,6 +320,24 @@ class _Refusing(RedisBroker):
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         raise ConnectionError("redis://:secret@broker:6379 is away")
+
+
+class _Held(RedisBroker):
+    """A broker's client that takes its time, and then sends or is cut off."""
+
+    refuses = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        if self.refuses:
+            raise ConnectionError("away")
+        return super().enqueue(message, delay=delay)
 
 
 @pytest.mark.contract("POST /jobs: the queue cannot take it")

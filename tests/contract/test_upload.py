@@ -9,8 +9,10 @@ import httpx
 import pytest
 import redis
 
+from progress_stream.api.app import create_app
 from progress_stream.settings import Settings
-from tests.support.server import Site
+from tests.support.redis import RedisServer
+from tests.support.server import Site, serving
 
 SCHEMA = {
     "type": "object",
@@ -199,3 +201,33 @@ def test_the_same_key_and_file_is_the_same_job_and_keeps_one_file(
     assert [201, 200, 409] == [answer.status_code for answer in answers]
     assert answers[0].json()["id"] == answers[1].json()["id"]
     assert 1 == len(files_of(settings)) == len(queued())
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+def test_a_redis_that_goes_when_the_file_is_stored_leaves_no_file(
+    settings: Settings, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    """503; with a key too, under which another request's file may lie beside it."""
+    with RedisServer(tmp_path / "redis", persistent=False) as server:
+        chosen = settings.model_copy(update={"redis_url": server.url()})
+        app = create_app(chosen)
+        files = app.state.parts.files
+        save = files.save
+
+        def save_and_stop(*args: Any) -> Any:
+            kept.append(save(*args))
+            server.stop()
+            return kept[-1]
+
+        kept: list[Any] = []
+        files.save = save_and_stop
+        with serving(app, chosen) as url, server.client() as redis_client:
+            site = Site(url, chosen, redis_client)
+            site.announce("merge", SCHEMA)
+            with site.client() as client:
+                answer = client.post(
+                    "/jobs", data={"actor": "merge"}, files={"file": ("a.csv", b"a")}, headers=headers
+                )
+
+    assert (503, 1) == (answer.status_code, len(kept))
+    assert [] == files_of(settings)

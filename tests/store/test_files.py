@@ -218,6 +218,26 @@ def test_a_deleted_job_has_no_files(files: Files):
     assert mine["key"] not in str(caught.value)
 
 
+def test_one_file_of_a_job_is_deleted(files: Files):
+    """And no other of it; twice is no error, and what is no key of ours is refused."""
+    one, other = (files.save("job-1", name, "text/plain", [b"x"]) for name in ("a", "b"))
+    for _ in range(2):
+        files.delete(one)
+
+    assert (False, True) == (files.exists(one), files.exists(other))
+    files.delete(other)
+    with pytest.raises(InvalidUpload):
+        files.delete("../a")
+    assert files.exists(files.save("job-1", "a", "text/plain", [b"x"]))
+
+
+def test_the_folder_goes_with_its_last_file(local: Files, folder: Path):
+    """Nobody would sweep that of a job that was never made."""
+    local.delete(local.save("job-1", "a", "text/plain", [b"x"]))
+
+    assert [] == os.listdir(folder)
+
+
 def test_unfinished_files_go_with_their_job(local: Files, folder: Path):
     """A worker that was killed leaves one."""
     (folder / "job-1").mkdir(parents=True)

@@ -120,14 +120,14 @@ def test_a_broker_that_refuses_leaves_no_ghost(
 
 
 def test_a_job_whose_first_message_was_never_sent_is_enqueued_again(
-    stack: Stack, submitter: Submitter
+    stack: Stack, submitter: Submitter, settings: Settings
 ) -> None:
-    """The web server died between making the job and sending its message: the repeat sends it."""
+    """The web server died between making the job and sending its message: the repeat sends it, when nobody claims to any more."""
     wanted = Submission("add", {"a": 2, "b": 2}, owner="alice", idempotency_key="died")
-    enqueue, submitter._enqueue = submitter._enqueue, lambda *_: (_ for _ in ()).throw(SystemExit)  # type: ignore[method-assign]
+    dying = Submitter(settings, stack.store, stack.broker, claim_seconds=0.2)
+    dying._enqueue = lambda *_: (_ for _ in ()).throw(SystemExit)  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
-        submitter.submit(wanted)
-    submitter._enqueue = enqueue  # type: ignore[method-assign]
+        dying.submit(wanted)
     submitted = submitter.submit(wanted)
     stack.work()
 

@@ -160,6 +160,9 @@ def _state_made(description: str, *headers: str) -> Answer:
     return {**made, "links": links}
 
 
+_KEYS_JOB: Final = _state_made("The job that this Idempotency-Key has made before.", "Content-Location")
+
+
 # -- the table
 
 
@@ -204,7 +207,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "create_job", "Start a job.",
         {
             201: _state_made("The new job.", "Location"),
-            200: _state_made("The job that this Idempotency-Key has made before.", "Content-Location"),
+            200: _KEYS_JOB,
         },
         problems=(400, 409, 413, 415, 422), scopes=(WRITE,), parameters=("idempotency_key",),
         body={_JSON: "NewJob", "multipart/form-data": "NewJobForm"},
@@ -233,8 +236,8 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("post", "/jobs/{id}/retry"): Operation(
         "retry_job", "The same actor and arguments once more, as a new job.",
-        {201: _state_made("The new job.", "Location")},
-        problems=(404, 409, 410, 422), scopes=(WRITE,), parameters=("id",),
+        {201: _state_made("The new job.", "Location"), 200: _KEYS_JOB},
+        problems=(404, 409, 410, 422), scopes=(WRITE,), parameters=("id", "idempotency_key"),
     ),
     ("get", "/jobs/{id}/events"): Operation(
         "follow_job", "The job's events: as a stream, as lines of JSON, or as one answer.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
@@ -60,6 +61,8 @@ class Parts:
         self.announced = Announced(store)
         hub.lists.missing = self.announced.missing
         self.leaving = False
+        #: Jobs that are being submitted here.
+        self.under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._started: asyncio.Future[None] | None = None
         self._sweeping: asyncio.Future[None] | None = None
 

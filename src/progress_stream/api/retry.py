@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,31 +11,47 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import jobs, submitting
-from ..auth.who import WRITE
+from ..auth.who import WRITE, Who
 from ..errors import FileGone, InvalidUpload, NotEnded, NotRepeatable, StoreUnavailable
 from ..jobs import Record
 from ..store.files import FileRef
-from ..submitting import Announced
-from . import access, lookup
+from ..submitting import Announced, Submitted
+from . import access, lookup, submit
 from .parts import Parts, parts_of
 
 log = logging.getLogger(__name__)
 
 
 async def retry(request: Request) -> Response:
-    """201 with the new job's state. Raises NotEnded, NotRepeatable, FileGone, UnknownActor, BrokerRefused."""
+    """201 with the new job's state; 200 where the same Idempotency-Key has made it before.
+
+    Raises NotEnded, NotRepeatable, FileGone, UnknownActor, IdempotencyConflict, BrokerRefused.
+    """
     who = await access.caller(request, WRITE)
+    old = lookup.job_id(request)
+    key = request.headers.get("idempotency-key")
+    job = submitting.job_id_for(who.subject, key)
+
+    async def attempt() -> Submitted:
+        return await _retry(request, who, old, job, key)
+
+    async with submit.alone(parts_of(request), job):
+        return await submit.answer(request, who, attempt)
+
+
+async def _retry(request: Request, who: Who, id: str, job: str, key: str | None) -> Submitted:
     parts = parts_of(request)
-    old = await lookup.record_for(request, who, lookup.job_id(request))
+    fingerprint = "" if key is None else submitting.fingerprint_of_retry(id)
+    # First: what the key has made stands, also when the old job has been deleted since.
+    if (before := await submit.done_before(parts, who, job, key, fingerprint)) is not None:
+        return before
+    old = await lookup.record_for(request, who, id)
     if not old.terminal:
         raise NotEnded(old.packed["id"], old.control.status)
     args, kwargs = await _arguments(parts, old)
-    job = str(uuid.uuid4())
-    await to_thread.run_sync(_again, parts, old, job, args, kwargs)
+    submitted = await to_thread.run_sync(_again, parts, old, job, args, kwargs, fingerprint)
     parts.announced.saw(old.packed["actor"])
-    record = await lookup.record_for(request, who, job)
-    location = f"{request.scope.get('root_path', '')}/jobs/{job}"
-    return lookup.state_response(jobs.view(record), 201, {"Location": location})
+    return submitted
 
 
 async def _arguments(parts: Parts, old: Record) -> tuple[list[Any], dict[str, Any]]:
@@ -49,31 +64,42 @@ async def _arguments(parts: Parts, old: Record) -> tuple[list[Any], dict[str, An
     return jobs.unpack_arguments(packed)
 
 
-def _again(parts: Parts, old: Record, job: str, args: list[Any], kwargs: dict[str, Any]) -> None:
-    """In a thread. What fails takes the new job's files away again."""
+def _again(
+    parts: Parts, old: Record, job: str, args: list[Any], kwargs: dict[str, Any], fingerprint: str
+) -> Submitted:
+    """In a thread. Files that are not the sent message's are taken away again."""
     actor = parts.submitter.actor(old.packed["actor"])
+    copies: list[FileRef] = []
+    submitted = None
     try:
-        own_args, own_kwargs = _with_own_files(parts, actor, job, args, kwargs)
-        parts.submitter.repeat(actor, old.packed, job, own_args, own_kwargs)
-    except Exception:
+        own_args, own_kwargs = _with_own_files(parts, actor, job, args, kwargs, copies)
+        submitted = parts.submitter.repeat(actor, old.packed, job, own_args, own_kwargs, fingerprint)
+        return submitted
+    finally:
+        if submitted is None or not submitted.sent:
+            _take_away(parts, copies)
+
+
+def _take_away(parts: Parts, copies: list[FileRef]) -> None:
+    for ref in copies:
         try:
-            parts.files.delete_job(job)
+            parts.files.delete(ref)
         except StoreUnavailable as error:
-            log.warning("files of job %s, which was not made, are left over: %s", job, error)
-        raise
+            log.warning("file %s, which nobody needs, is left over: %s", ref["key"], error)
 
 
 def _with_own_files(
-    parts: Parts, actor: Announced, job: str, args: list[Any], kwargs: dict[str, Any]
+    parts: Parts, actor: Announced, job: str, args: list[Any], kwargs: dict[str, Any], copies: list[FileRef]
 ) -> tuple[list[Any], dict[str, Any]]:
     """Copies: the old job's files go when it is deleted or expires, while this one may still read them."""
 
     def copy(ref: Mapping[str, Any]) -> FileRef:
         try:
-            return parts.files.copy(ref, job)
+            copies.append(parts.files.copy(ref, job))
         except FileNotFoundError:
             raise FileGone("the file that the job was given is no longer kept") from None
         except InvalidUpload as error:
             raise NotRepeatable(f"a file that the job was given cannot be read: {error}") from None
+        return copies[-1]
 
     return submitting.replace_files(actor, args, kwargs, copy)

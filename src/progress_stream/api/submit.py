@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
-from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
@@ -20,14 +20,18 @@ from starlette.responses import Response
 
 from .. import events, jobs, submitting
 from ..auth.who import READ, WRITE, Who
-from ..errors import IdempotencyConflict, InvalidInput, InvalidUpload, StoreError, Tombstoned
+from ..errors import InvalidInput, InvalidUpload, NoSuchJob, StoreUnavailable
 from ..store.files import FileRef
 from ..submitting import Announced, Submission, Submitted
 from . import access, forms, limits, lookup
 from .forms import Form, FormFile
 from .parts import Parts, parts_of
 
+log = logging.getLogger(__name__)
+
 _CHUNK_BYTES: Final = 256 * 1024
+#: So often a submission is made that finds a job which is removed before it can be read.
+_TRIES: Final = 3
 
 
 async def actors(request: Request) -> Response:
@@ -44,13 +48,40 @@ async def create(request: Request) -> Response:
     parts = parts_of(request)
     key = request.headers.get("idempotency-key")
     job = submitting.job_id_for(who.subject, key)
-    async with _asked(request, parts) as wish, _alone(job):
-        submitted = await _Attempt(parts, who, key, job, wish).run()
-        parts.announced.saw(wish.actor)
-    record = await lookup.record_for(request, who, submitted.job)
-    location = f"{request.scope.get('root_path', '')}/jobs/{submitted.job}"
-    headers = {"Location": location} if submitted.created else {"Content-Location": location}
-    return lookup.state_response(jobs.view(record), 201 if submitted.created else 200, headers)
+    async with _asked(request, parts) as wish, alone(parts, job):
+        return await answer(request, who, _Attempt(parts, who, key, job, wish).run)
+
+
+async def answer(request: Request, who: Who, attempt: Callable[[], Awaitable[Submitted]]) -> Response:
+    """What came of a submission. One whose job was removed before it could be read is made again: with a key the job of an
+    earlier request may be taken back, expire or be deleted just then, and asking again tells which."""
+    for _ in range(_TRIES):
+        submitted = await attempt()
+        try:
+            record = await lookup.record_for(request, who, submitted.job)
+        except NoSuchJob:
+            if submitted.sent:
+                break  # Its message is with the broker: another one would run it twice.
+            continue
+        location = f"{request.scope.get('root_path', '')}/jobs/{submitted.job}"
+        headers = {"Location": location} if submitted.created else {"Content-Location": location}
+        return lookup.state_response(jobs.view(record), 201 if submitted.created else 200, headers)
+    raise StoreUnavailable("the job was removed before it could be read")
+
+
+async def done_before(
+    parts: Parts, who: Who, job: str, key: str | None, fingerprint: str
+) -> Submitted | None:
+    """For a key that has done its work: the job that it made then. Raises IdempotencyConflict where that was something else."""
+    if key is None:
+        return None
+    record = (await parts.store.look(parts.store.commands.look(job))).record
+    if record is None or not (record.confirmed or record.control.status != "queued"):
+        return None
+    if not who.may_see(record.packed["owner"], job):
+        raise NoSuchJob(job)  # Made when the caller was an administrator.
+    submitting.check_same(record.fingerprint, fingerprint)
+    return Submitted(job, created=False, sent=False)
 
 
 @dataclass(slots=True)
@@ -107,14 +138,11 @@ def _title(title: Any) -> str | None:
     return None if title is None else events.check_words("title", title)
 
 
-_under_way: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-
-def _alone(job: str) -> asyncio.Lock:
-    """A form that is sent twice at once is one job: the second waits for what becomes of the first."""
-    lock = _under_way.get(job)
+def alone(parts: Parts, job: str) -> asyncio.Lock:
+    """A form that is sent twice at once is one job: the second waits for what becomes of the first, without a thread to do so."""
+    lock = parts.under_way.get(job)
     if lock is None:
-        lock = _under_way[job] = asyncio.Lock()
+        lock = parts.under_way[job] = asyncio.Lock()
     return lock
 
 
@@ -129,23 +157,30 @@ class _Attempt:
         self._wish = wish
 
     async def run(self) -> Submitted:
-        """Check all, then store the file, then send; what fails after the file was stored takes it away again."""
+        """Check all, then store the file, then send; a file that is not the sent message's is taken away again."""
         actor = await to_thread.run_sync(self._parts.submitter.actor, self._wish.actor)
         args = self._wish.args if self._wish.args is not None else self._args_of_form(actor)
+        self._parts.announced.saw(actor.name)
         argument = _file_argument(actor, self._wish.file)
         if argument is None or self._wish.file is None:
-            return await self._submit(args, None, None)
-        unstored = _reference("", self._wish.file)
-        submitting.arguments(actor, args, {argument: unstored})
+            return await self._submit(self._submission(args))
+        unstored = self._submission(args, {argument: _reference("", self._wish.file)})
+        submitting.arguments(actor, args, unstored.files)
         digest = await to_thread.run_sync(_digest, self._wish.file.file)
-        if await self._is_with_the_broker():
-            return await self._submit(args, {argument: unstored}, {argument: digest})
+        wanted = replace(unstored, digests={argument: digest})
+        fingerprint = submitting.fingerprint_of(wanted)
+        before = await done_before(self._parts, self._who, self._job, self._key, fingerprint)
+        if before is not None:
+            return before
         stored = await to_thread.run_sync(self._store, self._wish.file)
         try:
-            return await self._submit(args, {argument: stored}, {argument: digest})
+            submitted = await self._submit(replace(wanted, files={argument: stored}))
         except Exception:
-            await self._take_away_files()
+            await self._take_away(stored)
             raise
+        if not submitted.sent:
+            await self._take_away(stored)
+        return submitted
 
     def _args_of_form(self, actor: Announced) -> dict[str, Any]:
         try:
@@ -153,27 +188,16 @@ class _Attempt:
         except RecursionError:
             raise InvalidInput("args", "is nested too deeply") from None
 
-    async def _submit(
-        self,
-        args: Mapping[str, Any],
-        files: Mapping[str, Mapping[str, Any]] | None,
-        digests: Mapping[str, str] | None,
-    ) -> Submitted:
-        submission = Submission(
-            self._wish.actor, args, self._who.subject, self._wish.title, files, digests, self._key, self._job
+    def _submission(
+        self, args: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> Submission:
+        wish, owner = self._wish, self._who.subject
+        return Submission(
+            wish.actor, args, owner, wish.title, files, idempotency_key=self._key, job=self._job
         )
-        try:
-            return await to_thread.run_sync(self._parts.submitter.submit, submission)
-        except Tombstoned:
-            # An id that is drawn anew has never been deleted: only a key leads back to a job that was.
-            raise IdempotencyConflict("the job that this Idempotency-Key made was deleted") from None
 
-    async def _is_with_the_broker(self) -> bool:
-        """True for a key that has done its work before: the file that came then is the job's, and this one is not needed."""
-        if self._key is None:
-            return False
-        record = (await self._parts.store.look(self._parts.store.commands.look(self._job))).record
-        return record is not None and (record.confirmed or record.control.status != "queued")
+    async def _submit(self, submission: Submission) -> Submitted:
+        return await to_thread.run_sync(self._parts.submitter.submit, submission)
 
     def _store(self, file: FormFile) -> FileRef:
         try:
@@ -183,16 +207,12 @@ class _Attempt:
         except InvalidUpload as error:
             raise InvalidInput(file.field, f"its {error.field} {error.fault}", error.allowed) from None
 
-    async def _take_away_files(self) -> None:
-        """No job, no files. With a key an earlier try may have left a job, and a file that is not ours to remove."""
+    async def _take_away(self, stored: FileRef) -> None:
+        """This file alone: with a key another request may have stored one, which the job has."""
         try:
-            if self._key is not None:
-                look = await self._parts.store.look(self._parts.store.commands.look(self._job))
-                if look.record is not None:
-                    return
-            await to_thread.run_sync(self._parts.files.delete_job, self._job)
-        except StoreError:
-            return
+            await to_thread.run_sync(self._parts.files.delete, stored)
+        except StoreUnavailable as error:
+            log.warning("a file of job %s, which nobody needs, is left over: %s", self._job, error)
 
 
 def _file_argument(actor: Announced, file: FormFile | None) -> str | None:

@@ -30,12 +30,16 @@ _ATTEMPT_MARK: Final = 987_654_321_987_654
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What `create` found: `id` is the `queued` event's when it made the job, None when one was there."""
+    """What `create` found: `id` is the `queued` event's when it made the job, None when one was there.
+
+    `claimed`: a job that was there, and whose message is now for this caller alone to send.
+    """
 
     id: EventId | None
     status: str = "queued"
     fingerprint: str = ""
     confirmed: bool = False
+    claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +104,24 @@ class Commands:
         fingerprint: str = "",
         unconfirmed_ms: int = 60_000,
         arguments: bytes = b"",
+        claim_ms: int = 0,
     ) -> Call[Created]:
-        """The job with its `queued` event, if nothing of that id exists; `arguments` are kept for a retry. Raises Tombstoned."""
+        """The job with its `queued` event, if nothing of that id exists; `arguments` are kept for a retry. Raises Tombstoned.
+
+        With `claim_ms` at most one caller is told for so long that it made or claimed the job, until the job is confirmed.
+        """
         state = jobs.fold(jobs.new(header), event)
         args = (
             self.keys.channel(header.id), header.id, int(confirmed), fingerprint, events.encode(event), jobs.pack(state),
-            self._settings.history_events, unconfirmed_ms, arguments,
+            self._settings.history_events, unconfirmed_ms, arguments, claim_ms,
         )  # fmt: skip
 
         def read(reply: Any) -> Created:
             match reply:
                 case [b"created", id]:
                     return Created(_id(id))
-                case [b"exists", status, found, known]:
-                    return Created(None, status.decode(), found.decode(), bool(known))
+                case [b"exists", status, found, known, claimed]:
+                    return Created(None, status.decode(), found.decode(), bool(known), bool(claimed))
             raise _refusal(reply, header.id)
 
         return Call(script("create"), self.keys.of(header.id), args, read)

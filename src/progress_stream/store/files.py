@@ -129,6 +129,16 @@ class Files:
         with _told("read"):
             return bool(self._fs.isfile(path))
 
+    def delete(self, ref: Mapping[str, Any] | str) -> None:
+        """Remove this one file, and nothing else of its job. One that is gone already is no error."""
+        path = self._path(_checked_key(ref))
+        with suppress(FileNotFoundError), _told("deleted"):
+            self._fs.rm_file(path)
+        if self._local:
+            # Left behind while it holds others.
+            with suppress(OSError):
+                self._fs.rmdir(path.rpartition("/")[0])
+
     def delete_job(self, job_id: str) -> None:
         """Remove every file of this job, finished or not. A job that has none is no error."""
         folder = self._path(_folder(job_id))
@@ -140,9 +150,16 @@ class Files:
         return f"{self._root}/{key}"
 
     def _create(self, path: str) -> Any:
-        if self._local:
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return self._fs.open(path, "wb")
+        if not self._local:
+            return self._fs.open(path, "wb")
+        folder = path.rpartition("/")[0]
+        self._fs.makedirs(folder, exist_ok=True)
+        try:
+            return self._fs.open(path, "wb")
+        except FileNotFoundError:
+            # Another process has just removed the last file of this job, and with it the folder.
+            self._fs.makedirs(folder, exist_ok=True)
+            return self._fs.open(path, "wb")
 
     def _discard(self, target: Any, path: str) -> None:
         """Best effort: nobody knows the key, and `delete_job` takes what is left."""
