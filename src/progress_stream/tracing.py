@@ -1,14 +1,16 @@
 """A job's way as one trace, by OpenTelemetry's API: from whoever sends it, over each attempt, to the streams that show it.
 
-Works only where the process has set a provider of spans, as everybody has who exports them. What is carried are the W3C headers
-(`traceparent`, `tracestate`), whatever the process uses towards others.
+Spans are made only where the process has set a provider of them, as everybody has who exports them; a trace that a request names
+is handed on without one. What is carried are the W3C headers (`traceparent`, `tracestate`), whatever the process uses towards
+others.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,11 +30,33 @@ def is_on() -> bool:
 def carried() -> dict[str, str]:
     """The current trace as headers; empty where there is none."""
     headers: dict[str, str] = {}
-    if is_on():
+    if "opentelemetry.trace" in sys.modules:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         TraceContextTextMapPropagator().inject(headers)
     return headers
+
+
+@contextmanager
+def named_by(headers: Mapping[str, str]) -> Iterator[None]:
+    """What is sent meanwhile belongs to the trace that a request's headers name, unless somebody has begun a span for the request
+    already. Loads nothing for a request that names none."""
+    if "traceparent" not in headers:
+        yield
+        return
+    try:
+        from opentelemetry import context, trace
+    except ImportError:
+        yield
+        return
+    if trace.get_current_span().get_span_context().is_valid:
+        yield
+        return
+    token = context.attach(_context_of(headers))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def pack(headers: Mapping[str, str]) -> bytes:

@@ -23,6 +23,9 @@ from tests.support.streams import follow_to_end
 
 from .conftest import Stack, until
 
+#: The trace of a browser or a service that starts a job by HTTP.
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 def main(chosen: dict[str, Any]) -> None:
     spans = InMemorySpanExporter()
@@ -55,9 +58,14 @@ def main(chosen: dict[str, Any]) -> None:
     stack.ended(submitted)
     with serving(create_app(settings), settings) as url:
         site = Site(url, settings, redis.Redis.from_url(settings.redis_url or ""))
+        with site.client() as client:
+            asked = client.post("/jobs", json={"actor": "parent"}, headers={"traceparent": CALLER}).json()[
+                "id"
+            ]
+        stack.ended(asked)
         follow_to_end(site, submitted)
         until(lambda: any(span.name == "follow job" for span in spans.get_finished_spans()))
-    until(lambda: sum(span.name == "child process" for span in spans.get_finished_spans()) == 3)
+    until(lambda: sum(span.name == "child process" for span in spans.get_finished_spans()) == 4)
     stack.stop()
     print(json.dumps([described(span) for span in spans.get_finished_spans()]))
 

@@ -128,7 +128,7 @@ def cors_options(origins: tuple[str, ...]) -> dict[str, Any]:
         "allow_methods": ("DELETE", "GET", "HEAD", "POST"),
         "allow_headers": (
             "Accept", "Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID",
-            "X-Request-ID",
+            "X-Request-ID", "traceparent", "tracestate",
         ),
         "expose_headers": ("ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
         "allow_credentials": True,

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import events, jobs, submitting
+from .. import events, jobs, submitting, tracing
 from ..auth.who import READ, WRITE, Who
 from ..errors import InvalidInput, InvalidUpload, NoSuchJob, StoreUnavailable
 from ..store.files import FileRef
@@ -56,7 +56,8 @@ async def answer(request: Request, who: Who, attempt: Callable[[], Awaitable[Sub
     """What came of a submission. One whose job was removed before it could be read is made again: with a key the job of an
     earlier request may be taken back, expire or be deleted just then, and asking again tells which."""
     for _ in range(_TRIES):
-        submitted = await attempt()
+        with tracing.named_by(request.headers):
+            submitted = await attempt()
         try:
             record = await lookup.record_for(request, who, submitted.job)
         except NoSuchJob:
