@@ -363,6 +363,7 @@ class Submitter:
         try:
             self._store.send(call)
             self._store.send(commands.lists.unlist(header.owner, header.id, header.actor))
+            self._store.send(commands.drop_record(tracing.KEY, header.id))
         except StoreError:
             return
 

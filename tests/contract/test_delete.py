@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from progress_stream import events
+from progress_stream import events, tracing
 from progress_stream.errors import NoSuchJob, Tombstoned
 from progress_stream.settings import Settings
 from progress_stream.store.sweep import Sweeper
@@ -39,6 +39,9 @@ def files_of(settings: Settings) -> list[Path]:
 def test_nothing_of_it_is_left(site: Site, client: httpx.Client, ended: Attempt) -> None:
     """204 without a body; then its state, its stream, its result and its files are gone, and its row is in no list."""
     assert 1 == len(files_of(site.settings))
+    site.store.send(
+        site.store.commands.put_record(tracing.KEY, "job-1", tracing.pack({"traceparent": "x"}), 600)
+    )
     answer = client.delete("/jobs/job-1")
 
     assert (204, b"") == (answer.status_code, answer.content)
@@ -51,7 +54,7 @@ def test_nothing_of_it_is_left(site: Site, client: httpx.Client, ended: Attempt)
     assert [] == files_of(site.settings)
     assert [] == client.get("/jobs").json()["jobs"]
     keys = site.store.commands.keys
-    assert not site.redis.exists(keys.events("job-1"))
+    assert [keys.state("job-1").encode()] == site.redis.keys(f"{keys.namespace}:*job-1*")
     assert {b"tombstone": b"1"} == site.redis.hgetall(keys.state("job-1"))
 
 

@@ -8,7 +8,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import jobs
+from .. import jobs, tracing
 from ..auth.who import WRITE
 from ..errors import AlreadyEnded, NoSuchJob, NotEnded, StoreUnavailable
 from ..events import TERMINAL
@@ -48,6 +48,7 @@ async def _remove(parts: Parts, record: Record, now: int) -> None:
         # The store's word for any other status than those that were asked for.
         raise NotEnded(job, error.state) from None
     await parts.store.send(commands.lists.unlist(owner, job, actor))
+    await parts.store.send(commands.drop_record(tracing.KEY, job))
 
 
 async def _remove_files(parts: Parts, job: str) -> None:
