@@ -119,6 +119,9 @@ def fold(state: State, event: Event) -> State:
     if kind not in _BY_OTHERS and "attempt" in event:
         after["attempt"] = event["attempt"]
         after["stalled"] = False
+    if following != "queued" and after.get("waiting_for") is not None:
+        # A client's state may have it, from a look at the job.
+        after["waiting_for"] = None
     handle = _FOLDS.get(kind)
     if handle is not None:
         handle(after, event)

@@ -87,9 +87,11 @@ def test_head_gives_the_same_headers_and_no_body(site: Site) -> None:
 
 
 def test_a_queued_job_says_when_no_worker_announces_its_actor(site: Site) -> None:
-    """And stops saying so soon after one does; a running job waits for nothing."""
+    """And stops saying so soon after one does; a running job waits for nothing. A long-poll says what the state says."""
     job = site.job()
     with site.client() as client:
+        polled = client.get("/jobs/job-1/events?wait=0").json()["state"]
+        assert polled == client.get("/jobs/job-1").json()
         assert "no worker announces actor personalize" == client.get("/jobs/job-1").json()["waiting_for"]
         site.announce("personalize")
         deadline = time.monotonic() + 5

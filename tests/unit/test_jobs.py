@@ -38,6 +38,15 @@ def test_every_pair_of_state_and_event_is_allowed_or_changes_nothing() -> None:
             assert (after["state"] == allowed) if allowed else (after is state)
 
 
+@pytest.mark.parametrize("kind", ["started", "cancelled", "failed"])
+def test_a_job_that_is_no_longer_queued_waits_for_nothing(kind: str) -> None:
+    """A client has that from a snapshot, and no event takes it back by itself."""
+    state = {**jobs.new(Header("j", "a")), "waiting_for": "no worker announces actor a"}
+    after = jobs.fold(state, events.make("j", kind, at=events.text_of(0), attempt=1))
+
+    assert ("no worker announces actor a", None) == (state["waiting_for"], after["waiting_for"])
+
+
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_terminal_is_final(status: str) -> None:
     """A refusal names what is wrong."""

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import binascii
 import re
-from dataclasses import replace
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -193,9 +192,7 @@ class _Reader:
 
 async def shown(parts: Parts, record: Record) -> State:
     """The state as lists show it: with what a queued job waits for, and without its result."""
-    if record.control.status == "queued":
-        record = replace(record, waiting_for=await parts.announced.missing(record.packed["actor"]))
-    state: dict[str, Any] = jobs.view(record)
+    state: dict[str, Any] = jobs.view(await parts.announced.completed(record))
     del state["result"]
     return state
 

@@ -49,10 +49,7 @@ async def job_for(request: Request, who: Who, job: str) -> Look:
     record = look.record
     if record is None or not who.may_see(record.packed["owner"], job):
         raise NoSuchJob(job)
-    if record.control.status == "queued":
-        missing = await parts.announced.missing(record.packed["actor"])
-        look = replace(look, record=replace(record, waiting_for=missing))
-    return look
+    return replace(look, record=await parts.announced.completed(record))
 
 
 async def record_for(request: Request, who: Who, job: str) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -13,6 +14,7 @@ from ..auth.login import SignIn
 from ..auth.verify import Verifier
 from ..auth.who import Authenticate
 from ..errors import InvalidSetting, StoreError
+from ..jobs import Record
 from ..settings import PREFIX, Settings
 from ..store.aio import AsyncStore
 from ..store.connect import async_client, sync_client
@@ -117,6 +119,12 @@ class Announced:
         except StoreError:
             return None
         return None if actor in known else f"no worker announces actor {actor}"
+
+    async def completed(self, record: Record) -> Record:
+        """With what a queued job waits for."""
+        if record.control.status != "queued":
+            return record
+        return replace(record, waiting_for=await self.missing(record.packed["actor"]))
 
     def saw(self, actor: str) -> None:
         """A submission has just found this one announced: no older look may say otherwise."""

@@ -65,6 +65,7 @@ async def answer(
         if not await _wait(parts, job, start, seconds, request.receive):
             return Response(status_code=204)
         found = await _look(parts, job, begin)
+    found.record = await parts.announced.completed(found.record)
     return Response(found.encode(), headers=_PRIVATE, media_type="application/json")
 
 
