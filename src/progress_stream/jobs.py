@@ -144,7 +144,11 @@ def _progress(state: State, event: Event) -> None:
         if name in event:
             state[name] = event[name]
     state["rate"] = event.get("rate", state["rate"])
-    state["eta"] = event.get("eta")
+    # Without a number it says nothing of how long the job will take.
+    if done is not None or total is not None:
+        state["eta"] = event.get("eta")
+    if "parts" in event:
+        state["parts"] = event["parts"]
 
 
 def _step(state: State, event: Event) -> None:
@@ -177,7 +181,7 @@ def _ended(state: State, event: Event) -> None:
 
 
 _FOLDS = {
-    "started": _started, "progress": _progress, "step": _step, "stalled": _stalled, "cancelling": _cancelling,
+    "started": _started, "progress": _progress, "part": _progress, "step": _step, "stalled": _stalled, "cancelling": _cancelling,
     "retrying": _retrying, "succeeded": _ended, "failed": _ended, "cancelled": _ended,
 }  # fmt: skip
 
@@ -223,6 +227,36 @@ class Control:
         return EventId(self.epoch, self.n)
 
 
+#: How many parts of a job are where, in the order in which they are shown.
+PARTS: Final = ("total", "queued", "running", "succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What is known of the parts of a job that was spread over many messages; only the scripts write it."""
+
+    parts: Mapping[str, int]
+    bar: Mapping[str, Any]  #: done, total, unit, rate, eta as they were shown last
+    sealed: bool = False  #: no more parts will come
+    released: bool = False  #: its actor has returned: the parts' ends decide
+    follow_up: str = ""  #: "" (none), waiting, due, sent, ended
+
+    @classmethod
+    def read(cls, packed: Mapping[str, Any]) -> Spread:
+        """From the packed map that `_parent.lua` describes."""
+        bar = {"done": packed.get("done"), "total": packed.get("of_shown"), "unit": packed.get("unit_shown")}
+        return cls(
+            {name: int(packed[name]) for name in PARTS},
+            bar | {"rate": packed.get("rate"), "eta": packed.get("eta")},
+            bool(packed["sealed"]), bool(packed["released"]), packed["after"],
+        )  # fmt: skip
+
+    @property
+    def open(self) -> int:
+        """Parts that have not ended."""
+        return self.parts["queued"] + self.parts["running"]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A job as Redis holds it: the attempt's packed state, and beside it what others write. Times in Redis' milliseconds."""
@@ -236,6 +270,7 @@ class Record:
     file: Mapping[str, Any] | None = None
     confirmed: bool = True
     fingerprint: str = ""
+    spread: Spread | None = None
     waiting_for: str | None = field(default=None, compare=False)
 
     @property
@@ -252,6 +287,8 @@ def view(record: Record) -> State:
     state["cancel_requested"] = record.cancel_at is not None
     state["seen_at"] = None if record.seen_at is None else events.text_of(record.seen_at)
     state["last_event_id"] = str(record.control.last)
+    if record.spread is not None:
+        state.update(record.spread.bar, parts=dict(record.spread.parts))
     if state["stalled"]:
         state["eta"] = None
     if record.end is not None:
@@ -292,7 +329,17 @@ class Lose:
     message: str
 
 
-def verdict(record: Record, now: int, limits: Limits) -> Wait | Stall | Lose:
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Its parts have ended and what follows them was not sent: send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """It is to end, or has ended, and parts of it are open: cancel them."""
+
+
+def verdict(record: Record, now: int, limits: Limits) -> Wait | Stall | Lose | Follow | Tidy:
     """What the sweep should do with a job at `now` (ms, Redis' clock)."""
     match record.control.status:
         case "queued":
@@ -312,14 +359,21 @@ def _verdict_on_queued(record: Record, now: int, limits: Limits) -> Wait | Lose:
     return Wait(due) if now < due else Lose("the broker never confirmed that it took the job")
 
 
-def _verdict_on_running(record: Record, now: int, limits: Limits) -> Wait | Stall | Lose:
+def _verdict_on_running(record: Record, now: int, limits: Limits) -> Wait | Stall | Lose | Follow | Tidy:
+    spread = record.spread
+    if spread is not None and spread.released:
+        # Nobody works on the job itself: its parts are watched, each for itself.
+        if record.cancel_at is not None:
+            return Tidy()
+        return Follow() if spread.follow_up == "due" else Wait(None)
     seen = record.seen_at or 0
     silent = now - seen
     if silent >= limits.abandoned_ms:
         return Lose(f"no sign from its worker for {silent // 1000} seconds")
     if silent < limits.stalled_ms:
         return Wait(seen + limits.stalled_ms)
-    return Wait(seen + limits.abandoned_ms) if record.stalled_at is not None else Stall(silent)
+    sealed = spread is not None and spread.sealed
+    return Wait(seen + limits.abandoned_ms) if record.stalled_at is not None or sealed else Stall(silent)
 
 
 def seconds_until_due(record: Record, now: int) -> int:

@@ -80,6 +80,8 @@ class Buffer:
         self.state = state
         self.closed = False
         self.meter = Meter()
+        #: The bar is that of the job's parts: what is reported here moves it no more.
+        self.bar_is_given_away = False
         self._rates = rates
         self._queue: deque[_Entry] = deque()
         self._bytes = 0
@@ -334,7 +336,7 @@ class Buffer:
             return
         at = events.text_of(int(wall * 1000))
         self._progress_sent = now
-        values = self.meter.sample(now)
+        values = {} if self.bar_is_given_away else self.meter.sample(now)
         event = events.make(
             self.job, "progress", at=at, unit=self._unit, message=self._message, step=self._step, **values
         )

@@ -33,8 +33,9 @@ from ..jobs import Header
 from ..metrics import WorkerTally
 from ..settings import Settings
 from ..store.calls import Call, Command
-from ..store.commands import Appended, Created, Started, Worn
+from ..store.commands import Appended, Busy, Created, Rolled, Started, Worn
 from ..store.connect import sync_client
+from ..store.list_commands import listed
 from ..store.sync import SyncStore
 from .buffer import Batch, Rates
 from .run import Run
@@ -252,8 +253,10 @@ class Flusher:
             times.append(min(due if due is not None else now + SIGN_SECONDS, run.signed_at + SIGN_SECONDS))
             if run.attempt is None or (run.closed and run.drained.is_set()):
                 times.append(now)
-            if run.untold:
+            if run.untold or run.parent_untold:
                 times.append(run.told_at + TELL_SECONDS)
+            if run.outcome is not None and not run.silent:
+                times.append(now)
         if self._calls:
             times.append(now)
         return max(0.0, min(times) - now)
@@ -334,9 +337,11 @@ class Flusher:
         while batch is not None and not run.silent:
             self._append(run, batch)
             batch = run.take(time.monotonic())
+        if run.outcome is not None and not run.silent and run.attempt is not None:
+            self._release(run, run.outcome)
         if run.is_open and now - run.signed_at >= SIGN_SECONDS:
             self._append(run, None)
-        if run.untold and not run.silent and now - run.told_at >= TELL_SECONDS:
+        if (run.untold or run.parent_untold) and not run.silent and now - run.told_at >= TELL_SECONDS:
             self._tell(run, None)
 
     def _start(self, run: Run) -> None:
@@ -358,7 +363,10 @@ class Flusher:
         else:
             self._take(run, answer)
 
-    def _take(self, run: Run, answer: Started | Worn) -> None:
+    def _take(self, run: Run, answer: Started | Worn | Busy) -> None:
+        if isinstance(answer, Busy):
+            run.postpone(answer.milliseconds)
+            return
         if isinstance(answer, Worn):
             run.wear_out()
             return
@@ -408,12 +416,14 @@ class Flusher:
         now = time.monotonic()
         if batch is None:
             run.signed_at = run.heard_at = now
+            self._note_parent(run, appended.parent)
         else:
             if batch.ends:
                 self._replicate()
                 self._ended.append((now, run))
             # Before it counts as taken: what fails here is sent again with the batch, whose answer is known then.
             self._tell(run, _becomes(batch))
+            self._note_parent(run, appended.parent)
             run.acknowledge(now, appended.id)
             self.tally.appended += len(batch.lines)
         if appended.cancel_requested:
@@ -469,13 +479,52 @@ class Flusher:
                 if not run.buffer.closed:
                     run.buffer.poke(time.time())
 
+    def _release(self, run: Run, outcome: dict[str, Any]) -> None:
+        """The actor of a job that was spread has returned: from here on its parts have it."""
+        commands = self.store.commands.spreads
+        try:
+            answer = self._send(commands.release(run.header.id, run.attempt or 0, run.nonce, outcome))
+        except StaleAttempt:
+            run.supersede()
+        except AlreadyEnded as error:
+            run.end_by_others(error.state)
+        except (NoSuchJob, Tombstoned):
+            run.mute()
+        else:
+            if answer.ended:
+                self._tell_of_end(run.header.id)
+            else:
+                self._tell(run, None)
+            run.follow_up_due = answer.follow_up_due
+            run.released()
+
+    def _note_parent(self, run: Run, rolled: Rolled) -> None:
+        """What a part's word did to its parent, for those who watch the owner's list."""
+        parent = run.header.parent
+        if parent is None:
+            return
+        run.follow_up_due = run.follow_up_due or rolled.follow_up_due
+        run.parent_untold = run.parent_untold or rolled.moved
+        if rolled.ended:
+            self._tell_of_end(parent)
+
+    def _tell_of_end(self, job: str) -> None:
+        """A job that its parts have ended: where it belongs is in its own state."""
+        record = self._send(self.store.commands.look(job)).record
+        if record is not None:
+            lists = self.store.commands.lists
+            self.store.send(lists.hint(*listed(record.packed), record.control.status, done=True))
+
     def _replicate(self) -> None:
         """Narrows the window in which a failover loses a start or an end; no guarantee."""
         if self.settings.replica_wait_ms and not self.store.wait_for_replica(self.settings.replica_wait_ms):
             log.debug("no replica answered in time")
 
     def _hint(self, header: Header, state: str, *, done: bool = False) -> None:
-        """Where the job is about to be in its owner's lists, or is."""
+        """Where the job is about to be in its owner's lists, or is. A part is in none: it is shown with its job."""
+        if header.parent is not None:
+            self.store.send(self.store.commands.lists.changed(header.owner, header.id))
+            return
         self.store.send(
             self.store.commands.lists.hint(
                 header.owner, header.id, header.created_at, header.actor, state, done=done
@@ -492,6 +541,9 @@ class Flusher:
         else:
             run.untold = True
             return
+        if run.header.parent is not None and (run.parent_untold or status is not None):
+            self.store.send(self.store.commands.lists.changed(run.header.owner, run.header.parent))
+            run.parent_untold = False
         run.told_at, run.untold = now, False
 
     def _forget(self, run: Run) -> None:

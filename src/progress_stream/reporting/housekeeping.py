@@ -27,9 +27,12 @@ FORGET_SECONDS: Final = 60
 
 
 class Housekeeper:
-    """Begins with `start`, ends with `stop`."""
+    """Begins with `start`, ends with `stop`. `send` gives the broker an encoded message."""
 
-    def __init__(self, settings: Settings, actors: Callable[[], Mapping[str, bytes]]) -> None:
+    def __init__(
+        self, settings: Settings, actors: Callable[[], Mapping[str, bytes]], send: Callable[[bytes], None]
+    ) -> None:
+        self._send = send
         client = sync_client(settings.redis_url or "", connections=1, retries=1)
         self._store = SyncStore(client, settings)
         self._settings = settings
@@ -50,7 +53,7 @@ class Housekeeper:
 
     def _work(self) -> None:
         files = Files(self._settings.effective_files_url)
-        sweeper = Sweeper(self._store, self._settings, files.delete_job)
+        sweeper = Sweeper(self._store, self._settings, files.delete_job, self._send)
         while not self._stopping.is_set():
             if self.shown is not None:
                 self._try(self.shown.open)

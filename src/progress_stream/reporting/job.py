@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, Final, ParamSpec, cast
 
 from .. import events
-from ..errors import ProgressStreamError
+from ..errors import InvalidInput, ProgressStreamError
 from .buffer import Buffer, Rates
 from .run import Run, Tracked
+
+if TYPE_CHECKING:
+    from dramatiq.composition import group
+    from dramatiq.message import Message
+
+    from .spreading import OnFailure, Spreader
 
 P = ParamSpec("P")
 
@@ -26,9 +32,12 @@ class Job:
     Each report raises Cancelled or Superseded once the job was cancelled or taken over, and again every time after that.
     """
 
-    def __init__(self, run: Run | None = None, files: OpenFiles | None = None) -> None:
+    def __init__(
+        self, run: Run | None = None, files: OpenFiles | None = None, spreader: Spreader | None = None
+    ) -> None:
         self._run = run
         self._files = files
+        self._spreader = spreader
 
     @property
     def id(self) -> str:
@@ -97,6 +106,36 @@ class Job:
         with self._files().write(run.header.id, name, media_type) as writing:
             yield cast(BinaryIO, writing)
         run.file = dict(writing.ref)
+
+    def spread(
+        self,
+        messages: Iterable[Message[Any]] | group,
+        then: Message[Any] | None = None,
+        weights: Iterable[float] | None = None,
+        on_failure: OnFailure = "fail",
+        *,
+        unit: str | None = None,
+        seal: bool = True,
+    ) -> int:
+        """Go on as many messages, the parts `<id>~1`, `<id>~2`, …, under this job's one bar; gives how many parts the job has.
+
+        The actor may return at once: the job runs on until all parts have ended. Then `then` is sent as `<id>~0`, and what it
+        returns is the job's result; without it, what this actor returns. `weights` says how many rows each part has, so that the
+        bar counts rows from the beginning; without, it does so once each part has told its total. A part that fails for good
+        fails the job (`on_failure="fail"`: the others still run, `then` does not), or is only counted (`"continue"`).
+        `seal=False`: more parts will come, by further calls, until one seals or the actor returns.
+        All parts are stored before the first is sent, and another attempt of this actor sends those and makes none anew.
+        Raises InvalidInput, StoreUnavailable (then the actor may be retried), Cancelled, Superseded.
+        """
+        run = self._open()
+        if run is None:
+            # Nobody counts parts; what a test plays through is the actor.
+            return sum(1 for _ in (messages.children if hasattr(messages, "children") else messages))
+        if self._spreader is None:
+            raise InvalidInput(
+                "spread", "is not to be had here", "an actor's job: report() has no broker to send parts to"
+            )
+        return self._spreader.spread(messages, then, weights, on_failure, unit, seal)
 
     def _open(self) -> Run | None:
         """The run to report to; None where nobody listens."""

@@ -34,11 +34,14 @@ from .interrupts import Cancelled, Refused, Superseded
 from .job import Job, current_job, interruption, set_current
 from .outcome import error_of, result_of, text_of
 from .run import Run
+from .spreading import Spreader, send_follow_up
 from .stopping import Gate, StopNow
 from .upload import Upload
 
 log = logging.getLogger(__name__)
 
+#: A part that another worker has is looked at again so long after that one would be stalled.
+_LATER_MS: Final = 1_000
 #: What a worker that shuts down gives the last words of its jobs.
 SHUTDOWN_SECONDS: Final = 2.0
 
@@ -209,8 +212,14 @@ class ProgressMiddleware(Middleware):
             return
         run = flusher.run(header, may_create=self._is_young(message))
         self._here.work = _Work(run, message, interrupt=self._guard(broker.actors.get(message.actor_name)))
-        set_current(Job(run, lambda: self._files))
+        set_current(Job(run, lambda: self._files, Spreader(flusher, broker, run)))
         flusher.wait(run.answered, self.settings.start_wait_ms)
+        if run.busy is not None:
+            # A message that came twice. Whoever has the part may die yet: then this one is needed.
+            broker.enqueue(message._message, delay=run.busy + _LATER_MS)
+            raise SkipMessage("another worker has this part")
+        if header.parent is not None and run.ended is not None:
+            raise SkipMessage("the part has ended")
         if run.worn:
             message.fail()
             raise SkipMessage(f"begun {self.settings.max_starts} times without coming to an end (MAX_STARTS)")
@@ -299,8 +308,16 @@ class ProgressMiddleware(Middleware):
             self._conclude(flusher, run, "cancelled", reason="cancelled on request")
         else:
             self._conclude(flusher, run, "failed", error=error_of(exception))
+        self._follow_up(flusher, broker, run)
         if run.superseded or run.ended == "cancelled" or run.gave_in:
             work.end_pipeline()
+
+    def _follow_up(self, flusher: Flusher, broker: Broker, run: Run) -> None:
+        """The last part of a job has ended here, or its actor has returned after them all."""
+        if run.follow_up_due:
+            run.follow_up_due = False
+            job = run.header.parent or run.header.id
+            send_follow_up(flusher, broker, job, self.settings.enqueue_wait_ms / 1000)
 
     def _succeed(self, flusher: Flusher, run: Run, result: Any) -> None:
         fields = result_of(result, self.settings.event_bytes)
@@ -313,7 +330,12 @@ class ProgressMiddleware(Middleware):
                 f"the result was dropped: {dropped}",
                 "warning",
             )
-        self._conclude(flusher, run, "succeeded", **fields)
+        if run.is_spread:
+            run.release(fields)
+            run.close()
+            flusher.wait(run.drained, self.settings.terminal_wait_ms)
+        else:
+            self._conclude(flusher, run, "succeeded", **fields)
 
     def _conclude(self, flusher: Flusher, run: Run, type: str, **fields: Any) -> None:
         run.conclude(type, **fields)
@@ -332,6 +354,7 @@ class ProgressMiddleware(Middleware):
         elif not work.finished:
             work.finished = True
             self._conclude(flusher, work.run, type, **fields)
+            self._follow_up(flusher, broker, work.run)
 
     def _end_from_outside(
         self, flusher: Flusher, broker: Broker, message: MessageProxy, type: str, fields: dict[str, Any]
@@ -372,7 +395,11 @@ class ProgressMiddleware(Middleware):
         if self.flusher is None:
             return
         queues = frozenset(worker.consumer_whitelist) if worker.consumer_whitelist else None
-        housekeeper = Housekeeper(self.settings, lambda: announcements(broker.actors, queues))
+        housekeeper = Housekeeper(
+            self.settings,
+            lambda: announcements(broker.actors, queues),
+            lambda message: _sent(broker, message),
+        )
         self._housekeepers[id(worker)] = housekeeper
         housekeeper.start()
 
@@ -382,6 +409,10 @@ class ProgressMiddleware(Middleware):
             housekeeper.stop()
         if self.flusher is not None:
             self.flusher.flush(SHUTDOWN_SECONDS)
+
+
+def _sent(broker: Broker, message: bytes) -> None:
+    broker.enqueue(Message.decode(message))
 
 
 def _through(gate: Gate, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -74,6 +74,15 @@ class Run:
         self.deleted = False
         #: The actor is through: what remains is to send what was said.
         self.closed = False
+        #: Somebody else works on this part: it is to be looked at again after so many milliseconds.
+        self.busy: int | None = None
+        #: The job was spread over parts, which end it; then what `succeeded` is to say, once the actor has returned.
+        self.is_spread = False
+        self.outcome: dict[str, Any] | None = None
+        #: All parts have ended: what follows them is to be sent by whoever learns of it.
+        self.follow_up_due = False
+        #: Its parent has moved on since its owner's watchers were told.
+        self.parent_untold = False
         #: Called once, from any thread, when the job must not be retried.
         self.on_stop: Callable[[], None] | None = None
         self._wake = wake
@@ -166,12 +175,41 @@ class Run:
             self.drained.clear()
         self._wake()
 
+    def wait_until_said(self, seconds: float) -> None:
+        """Until Redis has all that was said so far, but no longer."""
+        with self.lock:
+            waits = not self.buffer.empty
+        if waits:
+            self.drained.wait(seconds)
+
+    def hand_bar_over(self) -> float | None:
+        """From now on the bar is that of the job's parts; how far it had come."""
+        with self.lock:
+            self.is_spread = self.buffer.bar_is_given_away = True
+            return self.buffer.meter.done
+
+    def release(self, outcome: dict[str, Any]) -> None:
+        """The actor of a job that was spread has returned: its parts end it. Wait on `drained` to know that Redis has it."""
+        with self.lock:
+            if self.silent:
+                return
+            self.outcome = outcome
+            self.drained.clear()
+        self._wake()
+
+    def released(self) -> None:
+        """Redis knows that the actor has returned."""
+        with self.lock:
+            self.outcome = None
+            if self.buffer.empty:
+                self.drained.set()
+
     def close(self) -> None:
         """The actor is through with it."""
         with self.lock:
             self.closed = True
             self._tracked.clear()
-            if self.buffer.empty:
+            if self.buffer.empty and self.outcome is None:
                 self.drained.set()
         self._wake()
 
@@ -203,7 +241,7 @@ class Run:
             self.buffer.acknowledge()
             self.last_id = last_id or self.last_id
             self.heard_at = self.signed_at = now
-            if self.buffer.empty:
+            if self.buffer.empty and self.outcome is None:
                 self.drained.set()
 
     def began(self, now: float, attempt: int, id: EventId) -> None:
@@ -245,6 +283,11 @@ class Run:
         """The job is deleted or long expired: nothing brings it back."""
         self.muted = True
         self._give_up()
+
+    def postpone(self, milliseconds: int) -> None:
+        """Somebody else works on it, who lives."""
+        self.busy = milliseconds
+        self.mute()
 
     def wear_out(self) -> None:
         """It was begun too often in a row."""

@@ -7,9 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+#: Scripts that share nothing.
+_ALONE: Final = frozenset({"read", "page", "sent", "unsent"})
+#: `append` is the hot one: only of a part does it bring along what moves its parent.
+_OF_A_PART: Final = "_of_a_part"
+_OF_PARENTS: Final = frozenset({f"append{_OF_A_PART}", "start", "intervene", "spread", "release", "tidy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +31,10 @@ class Script:
 def script(name: str) -> Script:
     """The script of that name from `scripts/`."""
     folder = files(__package__) / "scripts"
-    source = (folder / f"{name}.lua").read_text()
-    if name not in ("read", "page"):
-        source = (folder / "_control.lua").read_text() + source
+    shared = [] if name in _ALONE else ["_control"]
+    if name in _OF_PARENTS:
+        shared.append("_parent")
+    source = "".join((folder / f"{one}.lua").read_text() for one in (*shared, name.removesuffix(_OF_A_PART)))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

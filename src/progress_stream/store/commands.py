@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from .. import events, jobs
-from ..errors import AlreadyEnded, NoSuchJob, SequenceHole, StaleAttempt, StoreUnavailable, Tombstoned
+from ..errors import AlreadyEnded, SequenceHole
 from ..events import TERMINAL, Event, EventId
 from ..jobs import Control, Header, Record, State
 from ..settings import Settings
 from . import messages
 from .calls import Call, Command, script
-from .keys import Keys
+from .keys import Keys, parent_of
 from .list_commands import ListCommands
+from .refusals import refusal
+from .spread_commands import SpreadCommands
 
 T = TypeVar("T")
 
@@ -57,6 +59,22 @@ class Worn:
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else works on this part and gave a sign lately: it must not be begun twice before so many milliseconds."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """What a part's word did to its parent."""
+
+    moved: bool = False
+    follow_up_due: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Appended:
     """`id` of the last event of the call; None for a mere sign of life."""
 
@@ -64,6 +82,7 @@ class Appended:
     cancel_requested: bool
     stalled: bool
     replid: str
+    parent: Rolled = Rolled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +113,7 @@ class Commands:
         self.keys = keys
         self._settings = settings
         self.lists = ListCommands(keys, settings)
+        self.spreads = SpreadCommands(keys, settings)
 
     def create(
         self,
@@ -122,7 +142,7 @@ class Commands:
                     return Created(_id(id))
                 case [b"exists", status, found, known, claimed]:
                     return Created(None, status.decode(), found.decode(), bool(known), bool(claimed))
-            raise _refusal(reply, header.id)
+            raise refusal(reply, header.id)
 
         return Call(script("create"), self.keys.of(header.id), args, read)
 
@@ -135,7 +155,7 @@ class Commands:
         may_create: bool,
         last: EventId | None = None,
         least_attempt: int = 1,
-    ) -> Call[Started | Worn]:
+    ) -> Call[Started | Worn | Busy]:
         """Take the job over. `event` is `started` without its attempt; `last` the newest id this reporter was given for the job.
 
         Raises AlreadyEnded, StaleAttempt, NoSuchJob, Tombstoned.
@@ -148,15 +168,17 @@ class Commands:
             self._settings.stalled_seconds * 1000, int(may_create), self._settings.max_starts, given.epoch, given.n, least_attempt,
         )  # fmt: skip
 
-        def read(reply: Any) -> Started | Worn:
+        def read(reply: Any) -> Started | Worn | Busy:
             match reply:
                 case [b"started", attempt, id, cancel]:
                     return Started(attempt, _id(id), bool(cancel))
                 case [b"worn", attempt]:
                     return Worn(attempt)
-            raise _refusal(reply, header.id)
+                case [b"busy", left]:
+                    return Busy(left)
+            raise refusal(reply, header.id)
 
-        return Call(script("start"), self.keys.of(header.id), args, read)
+        return Call(script("start"), self.keys.with_parent(header.id), args, read)
 
     def append(
         self,
@@ -179,19 +201,23 @@ class Commands:
             self.keys.channel(job), job, attempt, nonce, sequence, int(jump), self._settings.history_events,
             b"" if state is None else jobs.pack(state), status, self._due_ms(status), self._settings.replay_seconds,
             self._settings.state_seconds, b"" if file is None else events.encode(file),
+            b"" if parent_of(job) is None else _counted(state),
         ]  # fmt: skip
         for type, data in batch:
             args += (type, data)
 
         def read(reply: Any) -> Appended:
             match reply:
-                case [b"ok", id, cancel, stalled, replid]:
-                    return Appended(_id(id) if id else None, bool(cancel), bool(stalled), replid.decode())
+                case [b"ok", id, cancel, stalled, replid, *rolled]:
+                    return Appended(
+                        _id(id) if id else None, bool(cancel), bool(stalled), replid.decode(), _rolled(rolled)
+                    )
                 case [b"hole", last]:
                     raise SequenceHole(job, last)
-            raise _refusal(reply, job, attempt)
+            raise refusal(reply, job, attempt)
 
-        return Call(script("append"), self.keys.of(job), tuple(args), read)
+        name = "append" if parent_of(job) is None else "append_of_a_part"
+        return Call(script(name), self.keys.with_parent(job), tuple(args), read)
 
     def intervene(
         self,
@@ -218,17 +244,18 @@ class Commands:
             self.keys.channel(job), job, ",".join(statuses), "" if attempt is None else attempt,
             "" if seen_at is None else seen_at, type, before, after, plain, status, "end" if status else field, "",
             self._settings.history_events, wait, self._settings.replay_seconds, self._settings.state_seconds + extra_seconds,
+            events.encode(event["error"]) if "error" in event else b"",
         )  # fmt: skip
 
         def read(reply: Any) -> EventId | None:
             match reply:
-                case [b"done", id]:
+                case [b"done", id, *_]:
                     return _id(id)
                 case [b"changed"]:
                     return None
-            raise _refusal(reply, job)
+            raise refusal(reply, job)
 
-        return Call(script("intervene"), self.keys.of(job), args, read)
+        return Call(script("intervene"), self.keys.with_parent(job), args, read)
 
     def look(self, job: str, position: EventId | None = None, count: int = 0) -> Call[Look]:
         """The job, and up to `count` entries from `position` on (inclusively); None: no entries."""
@@ -266,7 +293,7 @@ class Commands:
                     return True
                 case [b"status", status]:
                     raise AlreadyEnded(job, status.decode())
-            raise _refusal(reply, job)
+            raise refusal(reply, job)
 
         return Call(script("remove"), self.keys.of(job), args, read)
 
@@ -364,19 +391,6 @@ def _id(text: bytes) -> EventId:
     return EventId(int(epoch), int(n))
 
 
-def _refusal(reply: Any, job: str, attempt: int | None = None) -> Exception:
-    match reply:
-        case [b"missing"]:
-            return NoSuchJob(job)
-        case [b"tombstone"]:
-            return Tombstoned(job)
-        case [b"superseded", _]:
-            return StaleAttempt(job, attempt)
-        case [b"ended", status]:
-            return AlreadyEnded(job, status.decode())
-    return StoreUnavailable("Redis gave an answer that its script cannot give")
-
-
 def _look(reply: Any) -> Look:
     role, replid, fields, entries, now = reply
     return Look(
@@ -396,7 +410,7 @@ def entry_of(raw: Any) -> tuple[EventId, bytes, bytes] | None:
 
 
 def _record(fields: list[bytes | None]) -> Record | None:
-    control, _, packed, seen, stalled, cancel, end, file, confirmed, fingerprint = fields
+    control, _, packed, seen, stalled, cancel, end, file, confirmed, fingerprint, spread = fields
     if control is None or packed is None:
         return None
     c = json.loads(control)
@@ -409,12 +423,32 @@ def _record(fields: list[bytes | None]) -> Record | None:
         seen_at=_number(seen), stalled_at=_number(stalled), cancel_at=_number(cancel),
         end=None if end is None else events.decode(end), file=None if file is None else events.decode(file),
         confirmed=confirmed == b"1", fingerprint=(fingerprint or b"").decode(),
+        spread=None if spread is None else jobs.Spread.read(json.loads(spread)),
     )  # fmt: skip
 
 
 def last_look_seconds(settings: Settings) -> int:
     """How long before its state expires an ended job is looked at once more, while its owner is still known."""
     return min(10, settings.state_seconds // 2)
+
+
+def _counted(state: State | None) -> bytes:
+    """What a part tells its parent: how far it is; at its end, why it failed or what it gave, as JSON within JSON."""
+    if state is None:
+        return b"{}"
+    told: dict[str, Any] = {
+        name: state[name] for name in ("done", "total", "unit") if state[name] is not None
+    }
+    if state["state"] in ("failed", "retrying") and state["error"] is not None:
+        told["error"] = events.encode(state["error"]).decode()
+    # Only a follow-up's result is the parent's.
+    if state["state"] == "succeeded" and state["id"].endswith("~0"):
+        told["result"] = events.encode_any(state["result"]).decode()
+    return events.encode(told)
+
+
+def _rolled(reply: list[int]) -> Rolled:
+    return Rolled(*map(bool, reply)) if reply else Rolled()
 
 
 def _number(text: bytes | None) -> int | None:

@@ -21,6 +21,12 @@ def partition_of(job: str) -> int:
     return zlib.crc32(job.partition("~")[0].encode()) % PARTITIONS
 
 
+def parent_of(job: str) -> str | None:
+    """The job of which this is a part; None for a job of its own."""
+    parent, found, _ = job.partition("~")
+    return parent if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Names for one installation; `database` is in channel names, for pub/sub does not know databases."""
@@ -37,12 +43,25 @@ class Keys:
     def state(self, job: str) -> str:
         return f"{self._job(job)}:state"
 
+    def parts(self, job: str) -> str:
+        """What is counted of each part of a job that was spread."""
+        return f"{self._job(job)}:parts"
+
+    def outbox(self, job: str) -> str:
+        """The messages of a job's parts, as they are to be sent."""
+        return f"{self._job(job)}:outbox"
+
     def due(self, partition: int) -> str:
         return f"{self.namespace}:{{p{partition}}}:due"
 
     def of(self, job: str) -> tuple[str, str, str]:
         """What the scripts take: events, state, due."""
         return self.events(job), self.state(job), self.due(partition_of(job))
+
+    def with_parent(self, job: str) -> tuple[str, ...]:
+        """The same, and for a part what lies in its parent: events, state, parts."""
+        parent = parent_of(job)
+        return self.of(job) if parent is None else (*self.of(job), *self.of(parent)[:2], self.parts(parent))
 
     def channel(self, job: str) -> str:
         return f"{self.namespace}:{{p{partition_of(job)}}}:{self.database}:job:{job}"

@@ -13,12 +13,13 @@ from typing import Final
 from .. import events, jobs
 from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
 from ..events import TERMINAL, EventId
-from ..jobs import Limits, Lose, Record, Stall, Wait
+from ..jobs import Follow, Limits, Lose, Record, Stall, Tidy, Wait
 from ..settings import Settings
 from .calls import Command
 from .commands import Look, last_look_seconds
-from .keys import PARTITIONS, partition_of
+from .keys import PARTITIONS, parent_of, partition_of
 from .list_commands import listed
+from .spread_commands import AT_ONCE
 from .sync import SyncStore
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,19 @@ _TOMBSTONE_MS: Final = 3_600_000
 
 
 class Sweeper:
-    """One process' hand in the sweep. `forget_files` is called with the id of a job that has expired."""
+    """One process' hand in the sweep. `forget_files` is called with the id of a job that has expired, `send` with a message that
+    its broker should have had; a process that cannot send leaves it to one that can."""
 
     def __init__(
-        self, store: SyncStore, settings: Settings, forget_files: Callable[[str], None] | None = None
+        self,
+        store: SyncStore,
+        settings: Settings,
+        forget_files: Callable[[str], None] | None = None,
+        send: Callable[[bytes], None] | None = None,
     ) -> None:
         self._store = store
+        self._settings = settings
+        self._send = send
         self._limits = Limits(settings.stalled_seconds * 1000, settings.abandoned_seconds * 1000)
         self._last_look_ms = last_look_seconds(settings) * 1000 + 1_000
         self._forget_files = forget_files or (lambda job: None)
@@ -62,7 +70,7 @@ class Sweeper:
                 self._forget_files(job)
                 self._store.send(self._after_its_end(partition, job, look))
             else:
-                self._unlist(partition, look.record)
+                self._see_to_ended(partition, look.record, look.now)
             return 0
         match jobs.verdict(look.record, look.now, self._limits):
             case Wait(None):
@@ -75,12 +83,60 @@ class Sweeper:
                 return self._stall(job, look.record, silent, look.now)
             case Lose(message):
                 return self._lose(job, look.record, message, look.now)
+            case Tidy():
+                self._tidy(look.record)
+                self._store.send(self._store.commands.settle(partition, job))
+                return 1
+            case Follow():
+                return self._follow(job)
 
     def _after_its_end(self, partition: int, job: str, look: Look) -> Command[None]:
         """A deleted job's worker may live and save one more file: come again for as long as the tombstone stands."""
         if look.tombstone:
             return self._store.commands.postpone(partition, job, look.now + _TOMBSTONE_MS)
         return self._store.commands.settle(partition, job)
+
+    def _see_to_ended(self, partition: int, record: Record, now: int) -> None:
+        """It has just ended and was spread; or it expires soon."""
+        finished_at = str(record.packed["finished_at"] if record.end is None else record.end["at"])
+        last_look = events.ms_of(finished_at) + self._settings.state_seconds * 1000 - self._last_look_ms
+        if parent_of(record.packed["id"]) is not None and now >= last_look:
+            # It lives as long as its parent, which may not have ended.
+            last_look = self._end_of_parent(record.packed["id"], now) or last_look
+        if record.spread is not None and now < last_look:
+            self._tidy(record)
+            self._store.send(
+                self._store.commands.lists.hint(*listed(record.packed), record.control.status, done=True)
+            )
+        if now < last_look:
+            self._store.send(self._store.commands.postpone(partition, record.packed["id"], last_look))
+        else:
+            self._unlist(partition, record)
+
+    def _end_of_parent(self, job: str, now: int) -> int | None:
+        """When to look again at a part whose parent is open; None: it has ended or is gone."""
+        record = self._store.send(self._store.commands.look(parent_of(job) or job)).record
+        return None if record is None or record.terminal else now + self._settings.state_seconds * 1000
+
+    def _tidy(self, record: Record) -> None:
+        """What is open of its parts is cancelled, and they live no longer than it does."""
+        job, total = record.packed["id"], 0 if record.spread is None else record.spread.parts["total"]
+        commands = self._store.commands.spreads
+        # The follow-up comes last: its end is the job's.
+        for first in range(1, total + 1, AT_ONCE):
+            self._store.send(commands.tidy(job, first, min(total, first + AT_ONCE - 1)))
+        self._store.send(commands.tidy(job, 0, 0))
+
+    def _follow(self, job: str) -> int:
+        """Whoever learned that the last part had ended did not live to send what follows."""
+        commands = self._store.commands.spreads
+        message = self._store.send(commands.follow_up(job))
+        if self._send is None or message is None:
+            return 0
+        self._send(message)
+        self._store.send(commands.sent(job, [0]))
+        self._store.send(self._store.commands.settle(partition_of(job), job))
+        return 1
 
     def _unlist(self, partition: int, record: Record) -> None:
         """It expires soon: it leaves its owner's lists while it is still known whose it is. Then its files are next."""

@@ -61,3 +61,12 @@ local function expire(events, state, events_ttl, state_ttl)
   redis.call('EXPIRE', events, events_ttl)
   redis.call('EXPIRE', state, state_ttl)
 end
+
+-- A part lives as long as its parent; a parent's parts are the sweep's to see to, at once.
+local function expire_ended(keys, job, events_ttl, state_ttl, now)
+  if string.find(job, '~', 1, true) then return end
+  expire(keys[1], keys[2], events_ttl, state_ttl)
+  if redis.call('HEXISTS', keys[2], 'spread') == 1 then
+    redis.call('ZADD', keys[3], string.format('%.0f', now), job)
+  end
+end
