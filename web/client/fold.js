@@ -46,14 +46,16 @@ function started(state, event) {
   });
 }
 
-function progress(state, { done = null, total = null, unit, message, rate, eta = null }) {
+function progress(state, { done = null, total = null, unit, message, rate, eta = null, parts }) {
   if (total !== null) state.total = total;
   if (done !== null && (state.done === null || done >= state.done)) state.done = done;
   if (state.done !== null && state.total !== null && state.done > state.total) state.total = state.done;
   if (unit !== undefined) state.unit = unit;
   if (message !== undefined) state.message = message;
   if (rate !== undefined) state.rate = rate;
-  state.eta = eta;
+  // Without a number it says nothing of how long the job will take.
+  if (done !== null || total !== null) state.eta = eta;
+  if (parts !== undefined) state.parts = parts;
 }
 
 function step(state, { name = null, state: its = null, seconds = null }) {
@@ -71,7 +73,7 @@ function ended(state, event) {
 }
 
 const FOLDS = {
-  started, progress, step,
+  started, progress, part: progress, step,
   stalled: (state) => Object.assign(state, { stalled: true, eta: null }),
   cancelling: (state) => Object.assign(state, { cancel_requested: true }),
   retrying: (state, event) =>

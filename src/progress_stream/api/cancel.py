@@ -32,6 +32,9 @@ async def cancel(request: Request) -> Response:
     else:
         raise StoreUnavailable("the job changed faster than it could be cancelled")
     record = await lookup.record_for(request, who, job)
+    if record.spread is not None:
+        await _tell_parts(store, record)
+        record = await lookup.record_for(request, who, job)
     return lookup.state_response(jobs.view(record), 202)
 
 
@@ -46,6 +49,14 @@ async def _step_in(store: AsyncStore, record: Record, now: int) -> bool:
         case "tell":
             return await _tell(store, record, now)
     return True
+
+
+async def _tell_parts(store: AsyncStore, record: Record) -> None:
+    """What is queued of them ends, what runs is told; the last one's end is the job's. The sweep does it where this dies."""
+    job, commands = record.packed["id"], store.commands.spreads
+    for first, last in commands.ranges(record):
+        await store.send(commands.tidy(job, first, last))
+    await store.send(store.commands.lists.changed(record.packed["owner"], job))
 
 
 async def _tell(store: AsyncStore, record: Record, now: int) -> bool:

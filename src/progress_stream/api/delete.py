@@ -13,6 +13,7 @@ from ..auth.who import WRITE
 from ..errors import AlreadyEnded, NoSuchJob, NotEnded, StoreUnavailable
 from ..events import TERMINAL
 from ..jobs import Record
+from ..store.keys import STATES
 from ..store.list_commands import listed
 from . import access, lookup
 from .parts import Parts, parts_of
@@ -32,6 +33,7 @@ async def delete(request: Request) -> Response:
         raise NotEnded(job, look.record.control.status)
     await _remove(parts, look.record, look.now)
     await _remove_files(parts, job)
+    await _remove_parts(parts, look.record)
     return Response(status_code=204)
 
 
@@ -49,6 +51,22 @@ async def _remove(parts: Parts, record: Record, now: int) -> None:
         raise NotEnded(job, error.state) from None
     await parts.store.send(commands.lists.unlist(owner, job, actor))
     await parts.store.send(commands.drop_record(tracing.KEY, job))
+
+
+async def _remove_parts(parts: Parts, record: Record) -> None:
+    """Of a job that was spread, each with its files; one that still runs finds nothing to write to."""
+    if record.spread is None:
+        return
+    job, commands = record.packed["id"], parts.store.commands
+    for number in range(record.spread.parts["total"] + 1):
+        part = f"{job}~{number}"
+        try:
+            await parts.store.send(commands.remove(part, statuses=STATES, tombstone=True))
+        except NoSuchJob:
+            continue
+        await parts.store.send(commands.lists.unlist(record.packed["owner"], part, record.packed["actor"]))
+        await _remove_files(parts, part)
+    await parts.store.send(commands.spreads.forget(job))
 
 
 async def _remove_files(parts: Parts, job: str) -> None:

@@ -21,7 +21,7 @@ from ..jobs import Record, State
 from ..store.commands import Look
 from ..store.keys import STATES
 from ..store.list_commands import listed
-from . import access
+from . import access, lookup
 from .parts import Parts, parts_of
 
 DEFAULT_LIMIT: Final = 50
@@ -38,7 +38,13 @@ async def jobs_page(request: Request) -> Response:
     """`{"jobs": [state…], "next": cursor or null}`."""
     who = await access.caller(request, "jobs:read")
     query = _Query(request, who)
+    if query.parent is not None:
+        return await _parts_page(request, who, query)
     rows, place = await _Reader(parts_of(request), who, query).page()
+    return _answer(rows, place)
+
+
+def _answer(rows: list[State], place: Place | None) -> Response:
     body = {"jobs": rows, "next": None if place is None else cursor_of(place)}
     return Response(
         events.encode(body), headers={"Cache-Control": "private, no-store"}, media_type="application/json"
@@ -58,6 +64,11 @@ class _Query:
         self.state = _state(query.get("state"))
         self.actor = _actor(query.get("actor"))
         self.owner = _owner(query.get("owner"), who)
+        self.parent = _parent(query.get("parent"))
+
+    def takes(self, record: Record) -> bool:
+        """Whether a part is one of those asked for."""
+        return self.state in (None, record.control.status) and self.actor in (None, record.packed["actor"])
 
 
 def _limit(text: str | None) -> int:
@@ -91,6 +102,11 @@ def _owner(text: str | None, who: Who) -> str:
     return events.check_words("owner", text)
 
 
+def _parent(text: str | None) -> str | None:
+    """A job's own id: a part has no parts."""
+    return None if text is None else events.check_job_id(text)
+
+
 def cursor_of(place: Place) -> str:
     """Opaque to clients, secret to nobody: it names a row that the client has seen."""
     return base64.urlsafe_b64encode(f"{place[0]}.{place[1]}".encode()).decode().rstrip("=")
@@ -108,6 +124,28 @@ def place_of(cursor: str) -> Place:
     if found is None or not events.is_job_id(found[2]) or cursor_of((int(found[1]), found[2])) != cursor:
         raise InvalidInput("cursor", "is none that this server gave", "`next` of the page before")
     return int(found[1]), found[2]
+
+
+# -- the parts of a job
+
+
+async def _parts_page(request: Request, who: Who, query: _Query) -> Response:
+    """In the order of their numbers, which no part ever leaves; what follows them, number 0, comes last. Raises NoSuchJob."""
+    parts = parts_of(request)
+    parent = str(query.parent)
+    record = await lookup.record_for(request, who, parent)
+    total = 0 if record.spread is None else record.spread.parts["total"]
+    numbers = [*range(1, total + 1), *([0] if record.spread is not None and record.spread.follow_up else [])]
+    after = 0 if query.after is None else query.after[0]
+    rows: list[State] = []
+    while len(rows) < query.limit and after < len(numbers):
+        some = numbers[after : after + query.limit - len(rows)]
+        looks = await parts.store.looks([parts.store.commands.look(f"{parent}~{number}") for number in some])
+        after += len(some)
+        found = (look.record for look in looks if look.record is not None)
+        rows += [await shown(parts, one) for one in found if query.takes(one)]
+    place = None if after >= len(numbers) else (after, parent)
+    return _answer(rows, place)
 
 
 # -- reading

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -133,6 +133,17 @@ class SpreadCommands:
     def follow_up(self, job: str) -> Command[bytes | None]:
         """The message of what follows the parts."""
         return Command((("HGET", self.keys.outbox(job), "0"),), lambda replies: replies[0])
+
+    def ranges(self, record: jobs.Record) -> Iterator[tuple[int, int]]:
+        """The parts of a job in ranges for `tidy`, the follow-up last: its end is the job's."""
+        total = 0 if record.spread is None else record.spread.parts["total"]
+        for first in range(1, total + 1, AT_ONCE):
+            yield first, min(total, first + AT_ONCE - 1)
+        yield 0, 0
+
+    def forget(self, job: str) -> Command[None]:
+        """What is kept of all parts together."""
+        return Command((("DEL", self.keys.parts(job), self.keys.outbox(job)),), lambda _: None)
 
     def tidy(self, job: str, first: int, last: int) -> Call[Released]:
         """Cancel what is open of some parts; where the job has ended, let them live as long as it does."""

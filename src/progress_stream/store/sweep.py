@@ -19,7 +19,6 @@ from .calls import Command
 from .commands import Look, last_look_seconds
 from .keys import PARTITIONS, parent_of, partition_of
 from .list_commands import listed
-from .spread_commands import AT_ONCE
 from .sync import SyncStore
 
 log = logging.getLogger(__name__)
@@ -120,12 +119,9 @@ class Sweeper:
 
     def _tidy(self, record: Record) -> None:
         """What is open of its parts is cancelled, and they live no longer than it does."""
-        job, total = record.packed["id"], 0 if record.spread is None else record.spread.parts["total"]
         commands = self._store.commands.spreads
-        # The follow-up comes last: its end is the job's.
-        for first in range(1, total + 1, AT_ONCE):
-            self._store.send(commands.tidy(job, first, min(total, first + AT_ONCE - 1)))
-        self._store.send(commands.tidy(job, 0, 0))
+        for first, last in commands.ranges(record):
+            self._store.send(commands.tidy(record.packed["id"], first, last))
 
     def _follow(self, job: str) -> int:
         """Whoever learned that the last part had ended did not live to send what follows."""
