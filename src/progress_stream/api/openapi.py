@@ -103,6 +103,7 @@ _PARAMETERS: Final[dict[str, Schema]] = {
         "Seconds: one answer in JSON as soon as there is an event, or with none after so long.",
     ),
     "limit": _parameter("limit", "query", LIMIT, "Rows of a page."),
+    "parent": _parameter("parent", "query", ref("JobId"), "The parts of this job, in the order of their numbers."),
     "cursor": _parameter("cursor", "query", {"type": "string", "minLength": 1}, "`next` of the page before."),
     "state": _parameter("state", "query", STATE_NAME),
     "actor": _parameter("actor", "query", {"type": "string", "minLength": 1, "maxLength": 255}),
@@ -214,7 +215,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("get", "/jobs"): Operation(
         "list_jobs", "The caller's jobs, newest first.", {200: _json(ref("Page"), "A page.")},
-        problems=(422,), scopes=(READ,), parameters=("limit", "cursor", "state", "actor", "owner"),
+        problems=(404, 422), scopes=(READ,), parameters=("limit", "cursor", "state", "actor", "owner", "parent"),
     ),
     ("get", "/jobs/events"): Operation(
         "follow_jobs", "One stream for many jobs: whole states, the latest wins.",

@@ -80,10 +80,13 @@ class ListWatcher:
         self.catching = False
         self.gone = False
 
+    def wants(self, job: str) -> bool:
+        """A part is shown with its job, unless it is asked for by name."""
+        return "~" not in job if self.jobs is None else job in self.jobs
+
     def shows(self, owner: str | None, job: str) -> bool:
-        if self.jobs is None:
-            return owner == self.start.subject and self.start.may_see(owner, job)
-        return job in self.jobs and self.start.may_see(owner, job)
+        mine = self.jobs is not None or owner == self.start.subject
+        return mine and self.wants(job) and self.start.may_see(owner, job)
 
     def write(self, data: bytes) -> None:
         self.bytes += len(data)

@@ -201,7 +201,7 @@ class Lists:
         if topic is None:
             return []
         if record is None:
-            return [one for one in topic.watchers if one.jobs is None or job in one.jobs]
+            return [one for one in topic.watchers if one.wants(job)]
         return [one for one in topic.watchers if one.shows(record.packed["owner"], job)]
 
     async def _completed(self, look: Look) -> Look | None:
