@@ -103,8 +103,10 @@ def _owner(text: str | None, who: Who) -> str:
 
 
 def _parent(text: str | None) -> str | None:
-    """A job's own id: a part has no parts."""
-    return None if text is None else events.check_job_id(text)
+    """A part has none, and an id that none can have is refused."""
+    if text is None or events.is_job_id(text):
+        return text
+    raise InvalidInput("parent", "is not a job id", "1 to 128 of A-Z a-z 0-9 . _ -")
 
 
 def cursor_of(place: Place) -> str:

@@ -30,7 +30,10 @@ class Housekeeper:
     """Begins with `start`, ends with `stop`. `send` gives the broker an encoded message."""
 
     def __init__(
-        self, settings: Settings, actors: Callable[[], Mapping[str, bytes]], send: Callable[[bytes], None]
+        self,
+        settings: Settings,
+        actors: Callable[[], Mapping[str, bytes]],
+        send: Callable[[bytes], None] | None = None,
     ) -> None:
         self._send = send
         client = sync_client(settings.redis_url or "", connections=1, retries=1)
