@@ -22,6 +22,9 @@ from tests.support.redis import RedisServer
 from tests.support.server import SECRET
 from tests.support.waiting import until
 
+#: Outages take their time, and what they must not hold up is told apart best where nothing else runs.
+pytestmark = pytest.mark.slow
+
 EVENTS = 3_000
 WATCHERS = 10
 AWAY_SECONDS = 5

@@ -24,6 +24,9 @@ from tests.support.proxy import Proxy
 from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Attempt, Site, serving
 
+#: Nine clients, each over a dozen cuts.
+pytestmark = pytest.mark.slow
+
 EVENTS = 300
 TYPES = ("queued", "started", "line", "own.type-2", "log", "succeeded")
 #: Bytes after which an answer is cut: anywhere, a dozen times in the job's 130 KB.

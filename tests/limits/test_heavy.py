@@ -13,6 +13,9 @@ from tests.support.streams import follow
 
 from .conftest import FLAT_BYTES, Serve, Served, swallowed
 
+#: Thousands of connections leave little for anything beside them.
+pytestmark = pytest.mark.slow
+
 MANY = 2_000
 
 
