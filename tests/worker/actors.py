@@ -27,3 +27,31 @@ def count(seconds: float) -> None:
     for done in range(total):
         job.update(done=done + 1, total=total)
         time.sleep(0.02)
+
+
+@dramatiq.actor(progress=True, max_retries=5, min_backoff=50, max_backoff=200)
+def rows_of(number: int, rows: int) -> None:
+    """A part: every tenth fails at its first attempt, four of 200 for good, each after half of its rows."""
+    job = current_job()
+    for done in range(rows):
+        job.update(done=done + 1, total=rows, unit="rows")
+        time.sleep(0.01)
+        if done + 1 == rows // 2 and (number % 50 == 7 or (number % 10 == 3 and job.attempt == 1)):
+            raise ValueError("as it was told to")
+
+
+@dramatiq.actor(progress=True)
+def merged(job: str) -> str:
+    """What follows: how many have come to their end."""
+    return "merged 196" if current_job().id == f"{job}~0" else "not this"
+
+
+@dramatiq.actor(progress=True, max_retries=5, min_backoff=50, max_backoff=200)
+def spread_rows(parts: int, rows: int) -> None:
+    """Over so many parts of so many rows each."""
+    job = current_job()
+    messages = [
+        rows_of.message_with_options(args=(number, rows), **({"max_retries": 0} if number % 50 == 7 else {}))
+        for number in range(1, parts + 1)
+    ]
+    job.spread(messages, then=merged.message(job.id), weights=[rows] * parts, on_failure="continue")
