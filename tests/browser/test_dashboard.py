@@ -234,6 +234,48 @@ def test_the_log_can_be_searched_and_shows_attempts_and_rate(
     assert [] == complaints
 
 
+def test_steps_within_steps_are_shown_as_a_tree(page: Page, place: Site) -> None:
+    """Also after a reload, from the events that are shown again."""
+    job = running(place, "job-1")
+    for name, state in (
+        ("read", "started"),
+        ("parse", "started"),
+        ("parse", "finished"),
+        ("read", "finished"),
+        ("write", "started"),
+    ):
+        job.append("step", name=name, state=state)
+    enter(page, place, "#/jobs/job-1")
+    rows = page.locator("#steps li")
+    expect(rows).to_have_text(["read", "parse", "write"])
+    for _ in range(2):
+        assert ["0", "1", "0"] == rows.evaluate_all("all => all.map((one) => one.dataset.depth)")
+        assert ["finished", "finished", "started"] == rows.evaluate_all(
+            "all => all.map((one) => one.dataset.state)"
+        )
+        page.reload()
+        expect(rows).to_have_text(["read", "parse", "write"])
+
+
+def test_the_first_lines_are_shown_while_the_template_is_written(
+    page: Page, place: Site, tmp_path: Path
+) -> None:
+    """From the chosen file, as the worker will write them."""
+    file = tmp_path / "people.csv"
+    file.write_text("first_name,company\nAda,Engines\nBob,\n")
+    place.announce(schema={
+        "type": "object", "additionalProperties": False, "required": ["file", "template"],
+        "properties": {"file": {"type": "string", "format": "binary"}, "template": {"type": "string"}},
+    })  # fmt: skip
+    time.sleep(2.1)
+    enter(page, place)
+    page.get_by_label("CSV file").set_input_files(file)
+    page.get_by_label("Line", exact=True).fill("Hi {{first_name}} of {{company|your firm}}")
+    expect(page.locator(".preview li")).to_have_text(["Hi Ada of Engines", "Hi Bob of your firm"])
+    page.get_by_label("Line", exact=True).fill("Hi")
+    expect(page.locator(".preview")).to_be_hidden()
+
+
 def test_nothing_that_a_job_says_becomes_markup(page: Page, place: Site, complaints: list[str]) -> None:
     """In every text of the list and of a job's page."""
     job = make(place, "nasty", at=int(time.time() * 1000))

@@ -34,6 +34,8 @@ export class JobView {
   #plot = new Plot($("plot"));
   #lag = new Lag();
   #attempts = new Map();
+  #depths = new Map();
+  #openSteps = [];
   #watch;
   #frame = 0;
   #second;
@@ -78,13 +80,24 @@ export class JobView {
   #note(event) {
     if (this.#status === "live") this.#showLag(this.#lag.note(Date.parse(event.at), Date.now()));
     if (event.type === "progress" && event.rate > 0) this.#plot.add(Date.parse(event.at), event.rate);
+    if (event.type === "step") this.#nest(event);
     if (event.type === "started") {
       this.#plot.clear();
+      this.#depths.clear();
+      this.#openSteps = [];
       this.#attempts.set(event.attempt, { from: event.at, to: null, how: "running" });
     }
     if (["retrying", "succeeded", "failed", "cancelled"].includes(event.type) && this.#attempts.has(event.attempt)) {
       Object.assign(this.#attempts.get(event.attempt), { to: event.at, how: event.type === "retrying" ? "failed" : event.type });
     }
+  }
+
+  /** A step that begins within another one is part of it. */
+  #nest({ name, state }) {
+    if (state === "started") {
+      this.#depths.set(name, Math.min(this.#openSteps.length, 3));
+      this.#openSteps.push(name);
+    } else this.#openSteps = this.#openSteps.filter((open) => open !== name);
   }
 
   #showLag(ms) {
@@ -163,7 +176,7 @@ export class JobView {
     this.#paintHeading(this.#state);
     this.#paintGauge(this.#state);
     this.#paintNotices(this.#state);
-    paintSteps(this.#state);
+    paintSteps(this.#state, this.#depths);
     put($("parts"), partsOf(this.#state));
     this.#paintAttempts();
     this.#plot.paint();
@@ -277,14 +290,16 @@ function warningOf(state) {
   return state.cancel_requested && !hasEnded(state) ? "Asked to stop; waiting for the worker to notice." : "";
 }
 
-function paintSteps({ steps, state, stalled }) {
+function paintSteps({ steps, state, stalled }, depths) {
   const list = $("steps");
+  list.classList.toggle("tree", steps.some(({ name }) => depths.get(name) > 0));
   list.classList.toggle("moving", state === "running" && !stalled);
   list.hidden = steps.length === 0;
   const rows = [...list.children];
   steps.forEach((step, at) => {
     const row = rows[at] ?? list.appendChild(make("li"));
     row.dataset.state = step.state ?? "";
+    row.dataset.depth = depths.get(step.name) ?? 0;
     const time = step.seconds >= 1 ? duration(step.seconds) : "";
     if (row.textContent !== step.name + time) row.replaceChildren(step.name ?? "", make("small", "", time));
   });
