@@ -284,3 +284,22 @@ def test_without_a_provider_there_is_nothing_to_sign_in_at(place: Place) -> None
 
     assert ([404, 404], None) == (statuses, login)
     assert "/login" == httpx.get(f"{place.site.url}/config.json").json()["login"]
+
+
+def test_the_page_offers_to_sign_in_and_out(page: Page, place: Place, complaints: list[str]) -> None:
+    """Back at the view that was looked at; signed out, at the provider too, it asks again."""
+    place.site.job("of-fay", owner="fay").start()
+    page.goto(f"{place.site.url}/#/jobs/of-fay")
+    expect(page.get_by_role("heading", name="Sign in to see your jobs")).to_be_visible()
+    page.get_by_role("link", name="Sign in").click()
+    fill_in(page, "fay")
+    expect(page).to_have_url(f"{place.site.url}/#/jobs/of-fay")
+    expect(page.locator("#job-state")).to_have_text(re.compile("Running|Stalled"))
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Yes, sign me out").click()
+    expect(page.get_by_role("heading", name="Sign in to see your jobs")).to_be_visible()
+    page.goto(f"{place.site.url}/#/sign-in-failed")
+    expect(page.get_by_role("heading", name="Signing in did not work")).to_be_visible()
+
+    # The browser itself writes a line for each 401; the provider's own pages want a font from elsewhere.
+    assert [] == [line for line in complaints if "401" not in line and "NAME_NOT_RESOLVED" not in line]
