@@ -88,13 +88,14 @@ class Table:
 
 
 class Writer:
-    """Writes rows to a binary file in a given form."""
+    """Writes rows to a binary file in a given form; `begins` is False for a piece that comes after another."""
 
-    def __init__(self, target: BinaryIO, form: Form) -> None:
+    def __init__(self, target: BinaryIO, form: Form, *, begins: bool = True) -> None:
         self._target = target
         self._form = form
         self._line = _LineMaker(form.delimiter, form.quoted)
-        target.write(form.charset.mark + form.charset.encode(form.hint))
+        if begins:
+            target.write(form.charset.mark + form.charset.encode(form.hint))
 
     def row(self, cells: Sequence[str]) -> None:
         self._target.write(self._form.charset.encode(self._line(cells) + self._form.end))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dramatiq.composition import group
     from dramatiq.message import Message
 
-    from .spreading import OnFailure, Spreader
+    from .spreading import OnFailure, PartOutcome, Spreader
 
 P = ParamSpec("P")
 
@@ -106,6 +106,17 @@ class Job:
         with self._files().write(run.header.id, name, media_type) as writing:
             yield cast(BinaryIO, writing)
         run.file = dict(writing.ref)
+
+    @property
+    def can_spread(self) -> bool:
+        """False for the stand-in and in `report()`: then the actor does all of it by itself."""
+        return self._run is not None and self._spreader is not None
+
+    def parts(self) -> Iterator[PartOutcome]:
+        """What has become of this job's parts, by their numbers; in a follow-up, of its job's. Raises StoreUnavailable."""
+        if self._spreader is None or self._files is None:
+            return iter(())
+        return self._spreader.outcomes(self._files())
 
     def spread(
         self,

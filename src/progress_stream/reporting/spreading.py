@@ -9,21 +9,23 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from dramatiq.broker import Broker
 from dramatiq.composition import group
 from dramatiq.message import Message
 
-from .. import tracing
+from .. import jobs, tracing
 from ..errors import InvalidInput, StoreUnavailable
-from ..jobs import Header
+from ..jobs import Header, State
 from ..store.calls import Call
+from ..store.files import Files
 from ..store.spread_commands import AT_ONCE, Closing, Part
 from .flusher import Flusher
 from .run import Run
+from .upload import Upload
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,17 @@ OnFailure = Literal["fail", "continue"]
 MAX_PARTS: Final = 10_000
 #: For how long a spread waits for Redis before its actor fails, and tries again as Dramatiq has it.
 ANSWER_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartOutcome:
+    """How one part of a job ended, or where it is. `file` is what it saved."""
+
+    number: int
+    state: str
+    result: Any
+    error: Mapping[str, str] | None
+    file: Upload | None
 
 
 class Spreader:
@@ -69,6 +82,17 @@ class Spreader:
         self._calls += 1
         self._send_unsent(total)
         return total
+
+    def outcomes(self, files: Files) -> Iterator[PartOutcome]:
+        """Of the job that was spread, of which this may be the follow-up. Raises StoreUnavailable."""
+        parent = self._run.header.parent or self._run.header.id
+        commands = self._flusher.store.commands
+        record = self._ask(commands.look(parent)).record
+        total = 0 if record is None or record.spread is None else record.spread.parts["total"]
+        for number in range(1, total + 1):
+            part = self._ask(commands.look(f"{parent}~{number}")).record
+            if part is not None:
+                yield _outcome(number, jobs.view(part), part.file, files)
 
     def _parts_so_far(self) -> int:
         look = self._ask(self._flusher.store.commands.look(self._run.header.id))
@@ -150,6 +174,11 @@ class Spreader:
 
     def _ask(self, call: Call[T]) -> T:
         return ask(self._flusher, call, ANSWER_SECONDS)
+
+
+def _outcome(number: int, state: State, file: Mapping[str, Any] | None, files: Files) -> PartOutcome:
+    kept = None if file is None else Upload(file, files)
+    return PartOutcome(number, state["state"], state["result"], state["error"], kept)
 
 
 def ask(flusher: Flusher, call: Call[T], seconds: float) -> T:

@@ -201,7 +201,7 @@ class Commands:
             self.keys.channel(job), job, attempt, nonce, sequence, int(jump), self._settings.history_events,
             b"" if state is None else jobs.pack(state), status, self._due_ms(status), self._settings.replay_seconds,
             self._settings.state_seconds, b"" if file is None else events.encode(file),
-            b"" if parent_of(job) is None else _counted(state),
+            b"" if parent_of(job) is None else _counted(state, file),
         ]  # fmt: skip
         for type, data in batch:
             args += (type, data)
@@ -432,7 +432,7 @@ def last_look_seconds(settings: Settings) -> int:
     return min(10, settings.state_seconds // 2)
 
 
-def _counted(state: State | None) -> bytes:
+def _counted(state: State | None, file: Mapping[str, Any] | None) -> bytes:
     """What a part tells its parent: how far it is; at its end, why it failed or what it gave, as JSON within JSON."""
     if state is None:
         return b"{}"
@@ -441,9 +441,11 @@ def _counted(state: State | None) -> bytes:
     }
     if state["state"] in ("failed", "retrying") and state["error"] is not None:
         told["error"] = events.encode(state["error"]).decode()
-    # Only a follow-up's result is the parent's.
+    # Only a follow-up's result and file are the parent's.
     if state["state"] == "succeeded" and state["id"].endswith("~0"):
         told["result"] = events.encode_any(state["result"]).decode()
+        if file is not None:
+            told["file"] = events.encode(file).decode()
     return events.encode(told)
 
 

@@ -25,6 +25,9 @@ TEMPLATE = "Hi {{first_name}}, I saw that {{company|your firm}} grows."
 class Watched:
     """A job's handle that keeps what it is told, with the real one's signatures."""
 
+    #: As outside a worker: the actor does all of it by itself.
+    can_spread = False
+
     def __init__(self) -> None:
         self.logs: list[str] = []
         self.steps: list[str] = []

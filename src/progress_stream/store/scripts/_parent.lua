@@ -187,6 +187,7 @@ end
 -- The follow-up's end is the job's.
 local function decide_by_follow_up(p, s, c, now, status, word)
   s.after = 'ended'
+  if word.file then redis.call('HSET', p.state, 'file', word.file) end
   if status == 'succeeded' then
     finish(p, c, now, status, ',"result":' .. (word.result or 'null'))
   elseif status == 'failed' then
