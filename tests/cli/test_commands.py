@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 import progress_stream
-from progress_stream.cli.display import describe
+from progress_stream import jobs
+from progress_stream.cli.display import Bar, Lines, describe
 from progress_stream.cli.logs import hide_secrets
 from progress_stream.cli.terminal import printable
+from progress_stream.client.rules import WatchEvent
 from tests.cli.processes import run
 
 SECRET = "correct-horse-battery-staple-0123456789"
@@ -136,3 +142,65 @@ def test_a_log_line_holds_no_secret(line: str, secret: str) -> None:
 def test_an_event_in_words(kind: str, data: dict[str, object], words: str) -> None:
     """What a plain line says after the time and the type."""
     assert words == describe(kind, data)
+
+
+PARTS = {"total": 3, "queued": 0, "running": 1, "succeeded": 1, "failed": 1, "cancelled": 0}
+ERROR = {"type": "ValueError", "message": "no such column"}
+
+
+def _spread_events() -> list[WatchEvent]:
+    """A part begins, another one fails, the first ends."""
+    state = dict.fromkeys(jobs.FIELDS) | {
+        "state": "running", "steps": [], "done": 5, "total": 30, "unit": "rows", "parts": PARTS, "actor": "whole", "title": "Whole",
+    }  # fmt: skip
+    told: list[dict[str, Any]] = [
+        {"part": 1, "state": "running"}, {"part": 2, "state": "failed", "error": ERROR}, {"part": 1, "state": "succeeded"},
+    ]  # fmt: skip
+    data = [
+        {"at": "2026-01-01T10:00:00.000Z", "done": 5, "total": 30, "unit": "rows", "parts": PARTS, **one}
+        for one in told
+    ]
+    return [WatchEvent(f"7-{n}", "part", one, state) for n, one in enumerate(data, 1)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            False,
+            [
+                "progress  5/30 rows  17%",
+                "part  2 failed  ValueError: no such column",
+                "progress  5/30 rows  17%",
+            ],
+        ),
+        (True, ["part  1 running", "part  2 failed  ValueError: no such column", "part  1 succeeded"]),
+    ],
+)
+def test_a_line_tells_of_parts_as_far_as_it_is_wanted(parts: bool, expected: list[str]) -> None:
+    """One that fails is said in any case; what the others move is the bar."""
+    out = io.StringIO()
+    clock = itertools.count(0, 2)
+    shown = Lines(out, lambda: float(next(clock)), parts=parts)
+    for event in _spread_events():
+        shown.show(event)
+
+    assert expected == [line.partition("  ")[2] for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_bar_has_a_line_for_each_part_that_runs_where_that_is_wanted(parts: bool) -> None:
+    """And counts them beside it; a part that ended leaves its line."""
+    out = io.StringIO()
+    with Bar(Console(file=out, force_terminal=True, width=120), parts=parts) as shown:
+        first, *rest = _spread_events()
+        shown.show(first)
+        running = [task.fields["title"] for task in shown._progress.tasks]
+        for event in rest:
+            shown.show(event)
+        left = [task.fields["title"] for task in shown._progress.tasks]
+
+    assert ["Whole", *(["  part 1"] if parts else [])] == running
+    assert ["Whole"] == left
+    assert "2/3 parts, 1 failed" in out.getvalue()
+    assert "ValueError: no such column" in out.getvalue()

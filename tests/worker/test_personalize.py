@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dramatiq
+import dramatiq.broker
 import pytest
 
 from progress_stream.settings import Settings
@@ -21,6 +22,9 @@ class Program(Stack):
 
     def __init__(self, settings: Settings, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(settings, broker_url)
+        # Whoever imports the program's actors first has them declared on a broker of the environment's.
+        monkeypatch.setenv("PROGRESS_STREAM_REDIS_URL", str(settings.redis_url))
+        monkeypatch.setattr(dramatiq.broker, "global_broker", None)
         from workers.personalize import join_pieces, personalize, personalize_piece
 
         self.actors: dict[str, Any] = {}

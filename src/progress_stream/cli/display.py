@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from .. import jobs
@@ -66,18 +66,25 @@ class JsonLines(Display):
 class Lines(Display):
     """For logs and pipes: a line an event, `progress` at most once a second."""
 
-    def __init__(self, out: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, out: IO[str], clock: Callable[[], float] = time.monotonic, *, parts: bool = False
+    ) -> None:
         super().__init__()
         self._out = out
         self._clock = clock
+        self._parts = parts
         self._said_at = -PLAIN_PROGRESS_SECONDS
         self._held: WatchEvent | None = None
 
     def write(self, event: WatchEvent) -> None:
-        if event.type == "progress" and self._clock() - self._said_at < PLAIN_PROGRESS_SECONDS:
+        # Of its parts only those that fail are worth a line, unless all of them were asked for: what they move is the bar.
+        moves = event.type == "progress" or (
+            event.type == "part" and not self._parts and "error" not in event.data
+        )
+        if moves and self._clock() - self._said_at < PLAIN_PROGRESS_SECONDS:
             self._held = event
             return
-        if event.type == "progress":
+        if moves:
             self._said_at = self._clock()
         elif self._held is not None:
             self._line(self._held)
@@ -86,7 +93,12 @@ class Lines(Display):
 
     def _line(self, event: WatchEvent) -> None:
         at = str(event.data.get("at") or self.state.get("updated_at") or "")
-        words = [at[11:19], event.type, describe(event.type, event.data)]
+        kind = (
+            "progress"
+            if event.type == "part" and not self._parts and "error" not in event.data
+            else event.type
+        )
+        words = [at[11:19], kind, describe(kind, event.data)]
         print(printable("  ".join(word for word in words if word)), file=self._out, flush=True)
 
 
@@ -95,8 +107,10 @@ class Bar(Display):
 
     wants_the_state_alone = True
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, parts: bool = False) -> None:
         super().__init__()
+        self._parts = parts
+        self._running: dict[int, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.fields[title]}", markup=False),
             BarColumn(bar_width=None),
@@ -107,7 +121,9 @@ class Bar(Display):
         self._bar = self._progress.add_task("", total=None, title="", said="waiting")
 
     def write(self, event: WatchEvent) -> None:
-        if event.type not in {"progress", "queued", "snapshot", *TERMINAL}:
+        if event.type == "part":
+            self._show_part(event.data)
+        elif event.type not in {"progress", "queued", "snapshot", *TERMINAL}:
             line = f"{event.type}  {describe(event.type, event.data)}"
             self._progress.console.print(Text(printable(line)), highlight=False)
         state = self.state
@@ -123,6 +139,20 @@ class Bar(Display):
             said=printable(said_of(state)),
         )
 
+    def _show_part(self, data: Mapping[str, Any]) -> None:
+        """A line of its own while it runs, where that is wanted; one that fails is said in any case."""
+        number, state = data.get("part"), data.get("state")
+        if "error" in data:
+            self._progress.console.print(Text(printable(f"part  {describe('part', data)}")), highlight=False)
+        if not isinstance(number, int):
+            return
+        if (task := self._running.pop(number, None)) is not None:
+            self._progress.remove_task(task)
+        if state == "running" and self._parts:
+            self._running[number] = self._progress.add_task(
+                "", total=None, title=f"  part {number}", said="running"
+            )
+
     def __enter__(self) -> Self:
         self._progress.start()
         return self
@@ -133,12 +163,14 @@ class Bar(Display):
         self._progress.stop()
 
 
-def display(as_json: bool) -> Display:
+def display(as_json: bool, *, parts: bool = False) -> Display:
     """The one that fits where standard output goes."""
     if as_json:
         return JsonLines(sys.stdout)
     console = Console()
-    return Bar(console) if console.is_terminal and not console.is_dumb_terminal else Lines(sys.stdout)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return Bar(console, parts=parts)
+    return Lines(sys.stdout, parts=parts)
 
 
 def said_of(state: Mapping[str, Any]) -> str:
@@ -149,7 +181,7 @@ def said_of(state: Mapping[str, Any]) -> str:
         return " ".join([state["state"], *_words_of_error(state.get("error"))])
     if state["state"] == "queued":
         return state.get("waiting_for") or "queued"
-    words = [describe("progress", state)]
+    words = [describe("progress", state), _words_of_parts(state.get("parts"))]
     if state.get("stalled"):
         words.insert(0, "stalled: no sign from its worker;")
     return " ".join(word for word in words if word) or "running"
@@ -181,6 +213,15 @@ def _words_of_progress(data: Mapping[str, Any]) -> list[str]:
     return [*words, data.get("message") or ""]
 
 
+def _words_of_parts(parts: object) -> str:
+    """How many of a job's parts are where; empty for a job without."""
+    if not isinstance(parts, Mapping) or not parts.get("total"):
+        return ""
+    ended = sum(parts[name] for name in ("succeeded", "failed", "cancelled"))
+    failed = f", {parts['failed']} failed" if parts["failed"] else ""
+    return f"{ended}/{parts['total']} parts{failed}"
+
+
 def _words_of_error(error: object) -> list[str]:
     if not isinstance(error, Mapping):
         return []
@@ -205,6 +246,7 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[str]]]] = {
     "started": lambda data: [f"attempt {data.get('attempt')}"],
     "progress": _words_of_progress,
     "step": _words_of_step,
+    "part": lambda data: [f"{data.get('part')} {data.get('state')}", *_words_of_error(data.get("error"))],
     "log": lambda data: [str(data.get("level") or ""), str(data.get("message") or "")],
     "stalled": lambda data: [f"no sign from its worker for {data.get('silent_seconds')} s"],
     "cancelling": lambda data: [],

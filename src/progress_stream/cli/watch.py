@@ -24,6 +24,10 @@ def watch(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: the event's id and its data.")
     ] = False,
+    parts: Annotated[
+        bool,
+        typer.Option("--parts", help="A line for each part that runs, of a job that was spread over many."),
+    ] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
@@ -37,7 +41,7 @@ def watch(
 
     if not is_job_id(job):
         raise InvalidInput("JOB", "is not a job's id", "what `submit` prints")
-    with display(as_json) as shown:
+    with display(as_json, parts=parts) as shown:
         # Who looks at a bar wants to see it now, not how it came to be.
         replay: Replay = "snapshot" if shown.wants_the_state_alone else "events"
         try:
