@@ -94,13 +94,15 @@ class Site:
         attempt.create()
         return attempt
 
-    def announce(self, name: str = "personalize", schema: Mapping[str, Any] | None = None) -> None:
+    def announce(
+        self, name: str = "personalize", schema: Mapping[str, Any] | None = None, seconds: int = 60
+    ) -> None:
         """As a worker does at its boot; the web server may remember an older look for two seconds."""
         described = {
             "name": name, "queue": "default", "title": None,
             "schema": schema or {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
         }  # fmt: skip
-        self.store.send(self.store.commands.announce({name: events.encode(described)}, 60))
+        self.store.send(self.store.commands.announce({name: events.encode(described)}, seconds))
 
     def wait_until_ready(self) -> None:
         """Until live delivery has proved itself."""

@@ -127,3 +127,18 @@ def test_what_is_not_known_is_left_out_and_a_result_of_none_is_not() -> None:
         "result": None,
     } == event
     assert event == json.loads(events.encode(event))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "März", "\U000311f2", "\u06a9\u200c\u06cc", "\U0001f469\u200d\U0001f52c", "a\u00a0b\u3000c"]
+)
+def test_words_of_every_script_can_be_a_title(text: str) -> None:
+    """Rare characters, joiners and odd spaces too."""
+    assert text == events.check_words("title", text)
+
+
+@pytest.mark.parametrize("code", [0x0, 0x9F, 0xAD, 0x202E, 0x2028, 0x2029, 0xD800, 0xE000, 0x0378, 0xFEFF])
+def test_what_cannot_be_shown_is_in_no_title(code: int) -> None:
+    """Control and direction, half, private and unassigned characters."""
+    with pytest.raises(InvalidInput):
+        events.check_words("title", f"a{chr(code)}b")
