@@ -12,6 +12,7 @@ import pytest
 
 from progress_stream import current_job, events, jobs
 from progress_stream.errors import InvalidInput
+from progress_stream.store.spread_commands import AT_ONCE
 from progress_stream.store.sweep import Sweeper
 from tests.worker.conftest import Stack, until
 
@@ -397,6 +398,100 @@ def test_a_sealed_job_without_a_worker_of_its_own_is_never_stalled(stack: Stack)
 
     assert jobs.Wait(None) == verdict
     assert "succeeded" == stack.ended(message.message_id)["state"]
+
+
+def test_a_pipeline_is_shown_as_the_steps_of_one_job(stack: Stack) -> None:
+    """One after another, each with the result of the one before; the last one's end is the job's."""
+
+    @stack.actor()
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    @stack.actor()
+    def whole() -> None:
+        current_job().spread(
+            dramatiq.pipeline([add.message(1, 2), add.message(10), add.message(100)], broker=stack.broker)
+        )
+
+    message = whole.send()
+    stack.work(threads=4)
+    state = stack.ended(message.message_id)
+    told = [(event["part"], event["state"]) for event in stack.events(message.message_id, "part")]
+
+    assert [(n, how) for n in (1, 2, 3) for how in ("running", "succeeded")] == told
+    assert ("succeeded", (3, 0, 0, 3, 0, 0)) == (state["state"], parts(state))
+    assert [3, 13, 113] == [stack.state(f"{message.message_id}~{n}")["result"] for n in (1, 2, 3)]
+
+
+def test_a_step_that_fails_ends_those_that_wait_for_it(stack: Stack) -> None:
+    """They never come: nobody waits for them, and the job fails."""
+
+    @stack.actor()
+    def step(fails: bool, *before: object) -> None:
+        if fails:
+            raise ValueError("no")
+
+    @stack.actor()
+    def whole() -> None:
+        steps = [step.message(False), step.message(True), step.message(False), step.message(False)]
+        current_job().spread(dramatiq.pipeline(steps, broker=stack.broker))
+
+    message = whole.send()
+    stack.work(threads=4)
+    state = stack.ended(message.message_id)
+
+    assert ("failed", (4, 0, 0, 1, 1, 2)) == (state["state"], parts(state))
+    assert ["succeeded", "failed", "cancelled", "cancelled"] == [
+        stack.state(f"{message.message_id}~{n}")["state"] for n in (1, 2, 3, 4)
+    ]
+
+
+def test_a_group_is_spread_as_its_messages_are(stack: Stack) -> None:
+    """Dramatiq's own way of saying so."""
+
+    @stack.actor()
+    def rows(n: int) -> int:
+        return n
+
+    @stack.actor()
+    def whole() -> int:
+        return current_job().spread(dramatiq.group([rows.message(n) for n in range(3)], broker=stack.broker))
+
+    message = whole.send()
+    stack.work()
+    state = stack.ended(message.message_id)
+
+    assert (3, (3, 0, 0, 3, 0, 0)) == (state["result"], parts(state))
+
+
+def test_what_another_attempt_put_by_and_never_closed_is_no_part(stack: Stack) -> None:
+    """It died with six parts stored; the next one has two."""
+    commands = stack.store.commands
+    made: list[int] = []
+
+    @stack.actor()
+    def rows() -> None: ...
+
+    @stack.actor(max_retries=1)
+    def whole() -> None:
+        job = current_job()
+        made.append(job.attempt or 0)
+
+        def messages() -> Any:
+            yield from (rows.message() for _ in range(2 if job.attempt == 2 else AT_ONCE + 3))
+            if job.attempt == 1:
+                raise RuntimeError("died here")
+
+        job.spread(messages())
+
+    message = whole.send()
+    stack.work()
+    state = stack.ended(message.message_id)
+
+    assert [1, 2] == made
+    assert (2, 0, 0, 2, 0, 0) == parts(state)
+    assert 2 == stack.store.client.hlen(commands.keys.parts(message.message_id))
+    assert None is stack.look(f"{message.message_id}~3").record
 
 
 def test_more_parts_may_come_until_the_spread_is_sealed(stack: Stack) -> None:

@@ -15,10 +15,9 @@ from .buffer import Buffer, Rates
 from .run import Run, Tracked
 
 if TYPE_CHECKING:
-    from dramatiq.composition import group
     from dramatiq.message import Message
 
-    from .spreading import OnFailure, PartOutcome, Spreader
+    from .spreading import OnFailure, PartOutcome, Spreadable, Spreader
 
 P = ParamSpec("P")
 
@@ -120,7 +119,7 @@ class Job:
 
     def spread(
         self,
-        messages: Iterable[Message[Any]] | group,
+        messages: Spreadable,
         then: Message[Any] | None = None,
         weights: Iterable[float] | None = None,
         on_failure: OnFailure = "fail",
@@ -128,7 +127,9 @@ class Job:
         unit: str | None = None,
         seal: bool = True,
     ) -> int:
-        """Go on as many messages, the parts `<id>~1`, `<id>~2`, …, under this job's one bar; gives how many parts the job has.
+        """Go on as many messages, under this job's one bar; gives how many parts the job has.
+
+        They become its parts `<id>~1`, `<id>~2`, …: all at once, or, of a `dramatiq.pipeline`, one after another.
 
         The actor may return at once: the job runs on until all parts have ended. Then `then` is sent as `<id>~0`, and what it
         returns is the job's result; without it, what this actor returns. `weights` says how many rows each part has, so that the
@@ -141,7 +142,8 @@ class Job:
         run = self._open()
         if run is None:
             # Nobody counts parts; what a test plays through is the actor.
-            return sum(1 for _ in (messages.children if hasattr(messages, "children") else messages))
+            several: Any = messages
+            return sum(1 for _ in getattr(several, "children", getattr(several, "messages", several)))
         if self._spreader is None:
             raise InvalidInput(
                 "spread", "is not to be had here", "an actor's job: report() has no broker to send parts to"

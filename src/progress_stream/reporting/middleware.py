@@ -218,7 +218,8 @@ class ProgressMiddleware(Middleware):
             # A message that came twice. Whoever has the part may die yet: then this one is needed.
             broker.enqueue(message._message, delay=run.busy + _LATER_MS)
             raise SkipMessage("another worker has this part")
-        if header.parent is not None and run.ended is not None:
+        # A step that has ended runs on, muted, for the sake of what follows it.
+        if header.parent is not None and run.ended is not None and "pipe_target" not in message.options:
             raise SkipMessage("the part has ended")
         if run.worn:
             message.fail()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from dramatiq.broker import Broker
-from dramatiq.composition import group
+from dramatiq.composition import group, pipeline
 from dramatiq.message import Message
 
 from .. import jobs, tracing
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OnFailure = Literal["fail", "continue"]
+#: What may be spread: messages, a group's, or a pipeline's, which follow one another.
+Spreadable = Iterable[Message[Any]] | group | pipeline
 #: An end that counts them all, and lets them all expire with it, is one step of Redis: some 20 ms for so many.
 MAX_PARTS: Final = 10_000
 #: For how long a spread waits for Redis before its actor fails, and tries again as Dramatiq has it.
@@ -60,7 +62,7 @@ class Spreader:
 
     def spread(
         self,
-        messages: Iterable[Message[Any]] | group,
+        messages: Spreadable,
         then: Message[Any] | None,
         weights: Iterable[float] | None,
         on_failure: OnFailure,
@@ -103,7 +105,7 @@ class Spreader:
         self,
         attempt: int,
         known: int,
-        messages: Iterable[Message[Any]] | group,
+        messages: Spreadable,
         then: Message[Any] | None,
         weights: Iterable[float] | None,
         on_failure: OnFailure,
@@ -118,10 +120,7 @@ class Spreader:
         new = True
         if then is not None:
             new = self._ask(commands.put_by(job, attempt, run.nonce, call, [self._part(0, then, None)]))
-        parts = (
-            self._part(known + place, message, weight)
-            for place, (message, weight) in enumerate(_weighted(messages, weights), 1)
-        )
+        parts = self._parts(known, messages, weights)
         while new and (some := list(itertools.islice(parts, AT_ONCE))):
             if some[-1].number > MAX_PARTS:
                 raise InvalidInput(
@@ -158,6 +157,29 @@ class Spreader:
             **({tracing.KEY: trace} if trace else {}),
         }
         return Part(number, header, message.copy(message_id=header.id, options=options).encode(), weight)
+
+    def _parts(self, known: int, messages: Spreadable, weights: Iterable[float] | None) -> Iterator[Part]:
+        """Numbered from after those that are known."""
+        if isinstance(messages, pipeline):
+            return iter(self._steps(known, messages, weights))
+        return (
+            self._part(known + place, message, weight)
+            for place, (message, weight) in enumerate(_weighted(messages, weights), 1)
+        )
+
+    def _steps(self, known: int, steps: pipeline, weights: Iterable[float] | None) -> list[Part]:
+        """From the last one on: each message holds the next, which Dramatiq sends with the result of the one before."""
+        weighted = list(_weighted(steps.messages, weights))
+        parts: list[Part] = []
+        target: dict[str, Any] = {}
+        for place in range(len(weighted), 0, -1):
+            message, weight = weighted[place - 1]
+            plain = {name: value for name, value in message.options.items() if name != "pipe_target"}
+            part = self._part(known + place, message.copy(options=plain | target), weight)
+            last = place == len(weighted)
+            parts.append(replace(part, following=None if last else known + place + 1, waits=place > 1))
+            target = {"pipe_target": Message.decode(part.message).asdict()}
+        return parts[::-1]
 
     def _send_unsent(self, total: int) -> None:
         """In the order of their numbers. A part that was cancelled meanwhile is not sent."""

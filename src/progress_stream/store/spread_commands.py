@@ -28,6 +28,8 @@ class Part:
     header: Header
     message: bytes
     weight: float | None = None
+    following: int | None = None  #: the step of a pipeline that waits for it
+    waits: bool = False  #: the step before sends it
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class SpreadCommands:
             state = jobs.fold(jobs.new(part.header), event)
             keys += self.keys.of(part.header.id)[:2]
             weight = "" if part.weight is None else repr(part.weight)
-            args += (part.message, events.encode(event), jobs.pack(state), weight)
+            following = "" if part.following is None else part.following
+            args += (part.message, events.encode(event), jobs.pack(state), weight, following, int(part.waits))
 
         def read(reply: Any) -> bool:
             match reply:

@@ -9,6 +9,7 @@
 --   began, sampled_at, sampled, weight, moved, updates         what the rate is made from: see reporting/meter.py
 --   on_failure, result, after ("": no follow-up, "waiting", "due", "sent", "ended"), first_error
 -- A part's record in the hash `parts`: 1 status  2 done  3 total (false)  4 weight (false)  5 millionths  6 sent (0|1)
+--   7 number of the step that waits for it (false)
 local PLACE = { queued = 'queued', retrying = 'queued', running = 'running', succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled' }
 local MILLION = 1000000
 -- The parent's own rate of progress: as many parts as may report, its stream gets ten such events a second.
@@ -197,6 +198,28 @@ local function decide_by_follow_up(p, s, c, now, status, word)
   end
 end
 
+-- A step that waited for one which did not succeed never comes; nor do those that wait for it.
+local function cancel_waiting(p, s, c, n, now)
+  while n do
+    local name = string.format('%d', n)
+    local part = string.sub(p.state, 1, -7) .. '~' .. name
+    local packed, record = redis.call('HGET', part .. ':state', 'control'), redis.call('HGET', p.parts, name)
+    if not packed or not record then return end
+    local own, r = cmsgpack.unpack(packed), cmsgpack.unpack(record)
+    if ENDED[own[6]] or r[1] ~= 'queued' then return end
+    own[6], r[1] = 'cancelled', 'cancelled'
+    local data = string.format('{"job":"%s~%s","type":"cancelled","at":"%s","reason":"the step before it did not succeed"}', p.job, name,
+      text_of(now))
+    local event = add(part .. ':events', own, p.history, 'cancelled', data)
+    redis.call('HSET', part .. ':state', 'control', cmsgpack.pack(own), 'end', data)
+    redis.call('PUBLISH', p.channel .. '~' .. name, event .. '\ncancelled\n' .. data)
+    redis.call('HSET', p.parts, name, cmsgpack.pack(r))
+    s.queued, s.cancelled = s.queued - 1, s.cancelled + 1
+    show(p, s, c, now, 'part', string.format('"part":%s,"state":"cancelled",', name))
+    n = r[7]
+  end
+end
+
 -- One word of a part: its status after (nil: as it was), what it has counted, why it failed.
 -- OUT {moved (0|1), follow-up due (0|1), ended (0|1)}
 local function roll(p, n, status, word, now)
@@ -225,7 +248,10 @@ local function roll(p, n, status, word, now)
     local fields = string.format('"part":%s,"state":"%s",', n, status)
     if word.error then fields = fields .. '"error":' .. word.error .. ',' end
     show(p, s, c, now, 'part', fields)
-    if ENDED[status] then decide(p, s, c, now) end
+    if ENDED[status] then
+      if status ~= 'succeeded' then cancel_waiting(p, s, c, r[7], now) end
+      decide(p, s, c, now)
+    end
   else
     s.dirty = s.dirty or rows ~= s.rows or whole ~= s.whole or of ~= s.of
     moved = s.dirty and now - (s.shown_at or 0) >= SHOW_MS

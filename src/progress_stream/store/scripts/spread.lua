@@ -22,6 +22,13 @@ s.of, s.known = s.of + tonumber(ARGV[7]), s.known + tonumber(ARGV[8])
 s.on_failure, s.sealed = ARGV[9], ARGV[11] == '1'
 if ARGV[10] == '1' then s.after = 'waiting' end
 if ARGV[12] ~= '' then s.unit = ARGV[12] end
+-- More were put by in an attempt that died before it closed the call: they never were.
+local stray, base = s.total + 1, string.sub(KEYS[2], 1, -7)
+while c[3] > 1 and redis.call('HDEL', KEYS[4], string.format('%d', stray)) == 1 do
+  local part = base .. '~' .. string.format('%d', stray)
+  redis.call('DEL', part .. ':events', part .. ':state')
+  stray = stray + 1
+end
 local p = { job = ARGV[2], channel = ARGV[1], events = KEYS[1], state = KEYS[2], parts = KEYS[4], due = KEYS[3], history = ARGV[14] }
 show(p, s, c, now_ms(), 'progress', '')
 keep(p, s, c)
