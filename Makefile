@@ -2,7 +2,7 @@
 # make test   everything set up, and every check
 # make test-slow   what takes minutes: doctor behind real proxies, what only time shows
 # make lint   the checks that start nothing
-# make bench  the figures: flood, idle, track, listing, page (two minutes each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
+# make bench  the figures: flood, idle, track, listing, page, spread (two minutes each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
 PORT ?= 8000
 DATA ?= data
 
@@ -25,7 +25,7 @@ lint:
 	@scripts/setup test
 	@scripts/lint
 
-ONLY ?= flood idle track listing page
+ONLY ?= flood idle track listing page spread
 bench:
 	@scripts/setup test
 	@set -e; for one in $(ONLY); do echo "== $$one"; .venv/bin/python -m "benchmarks.$$one"; done

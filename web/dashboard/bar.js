@@ -18,6 +18,7 @@ export class Bar {
     bar.dataset.look = look;
     bar.classList.toggle("unknown", shown === null);
     $("bar-fill").style.setProperty("--done", String(shown ?? 0));
+    $("bar-failed").style.setProperty("--failed", String(state.parts?.total ? state.parts.failed / state.parts.total : 0));
     if (shown === null) bar.removeAttribute("aria-valuenow");
     else bar.setAttribute("aria-valuenow", String(Math.floor(shown * 100)));
     bar.setAttribute("aria-valuetext", text);
