@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -133,11 +134,18 @@ def test_an_actor_that_swallows_it_is_cancelled_all_the_same(
 
 @pytest.mark.contract("POST /jobs/{id}/cancel")
 @pytest.mark.parametrize("swallows", [False, True])
-def test_its_pipeline_stops(stack: Stack, client: httpx.Client, swallows: bool) -> None:
-    """The next message is not sent, whether the actor passes it on or comes back as if nothing had been."""
+def test_its_pipeline_stops(
+    stack: Stack, client: httpx.Client, swallows: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next message is not sent, whether the actor passes it on or comes back as if nothing had been; nor is what its actor
+    wants to be told of each success or failure."""
     followed: list[int] = []
 
     @stack.actor()
+    def told(message: dict[str, Any], outcome: Any) -> None:
+        followed.append(0)
+
+    @stack.actor(on_success="told", on_failure="told")
     def first() -> int:
         job = current_job()
         job.event("ready")
@@ -170,6 +178,8 @@ def test_its_pipeline_stops(stack: Stack, client: httpx.Client, swallows: bool) 
     stack.broker.join("default")
 
     assert [-2] == followed
+    # Dramatiq logs what a hook raises: a callback that was to be sent and could not be.
+    assert [] == [record for record in caplog.records if record.levelno >= logging.ERROR]
     check_ended_once(stack, job)
 
 

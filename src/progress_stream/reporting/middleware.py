@@ -55,6 +55,7 @@ class _Work:
         self.gate = Gate() if interrupt else None
         self.retries = message.options.get("retries", 0)
         self.retry_enqueued = False
+        self.entered = False
         self.finished = False
         run.on_stop = self._stop
         if run.stopped:
@@ -67,8 +68,13 @@ class _Work:
             self.gate.stop()
             self.run.interrupted = self.run.interrupted or self.gate.fired
 
+    @property
+    def is_unwanted(self) -> bool:
+        """What the actor comes back with is no success: nobody wants it any more, or a later attempt sees to it."""
+        return self.run.superseded or self.run.ended == "cancelled" or self.run.gave_in
+
     def end_pipeline(self) -> None:
-        """What was to follow this message does not: nobody wants it any more, or a later attempt sees to it."""
+        """What was to follow this message does not."""
         for name in ("pipe_target", "on_success"):
             self.message.options.pop(name, None)
 
@@ -233,27 +239,33 @@ class ProgressMiddleware(Middleware):
             raise Cancelled(run.header.id, run.attempt)
 
     def _guard(self, actor: dramatiq.Actor[Any, Any] | None) -> bool:
-        """Whether this actor is to be interrupted; then its function stands behind the gate of the message that it works on."""
-        if actor is None or not actor.options.get("interrupt", self._interrupt):
+        """Whether this actor is to be interrupted. What its function raises and returns goes through our hands from now on."""
+        if actor is None:
             return False
         with self._guarding:
-            if not hasattr(actor.fn, "behind_gate"):
-                actor.fn = self._behind_gate(actor.fn)
-        return True
+            if not hasattr(actor.fn, "is_guarded"):
+                actor.fn = self._guarded(actor.fn)
+        return bool(actor.options.get("interrupt", self._interrupt))
 
-    def _behind_gate(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             work = self._here.work
-            if work is None or work.gate is None:
+            if work is None or work.entered:
+                # Called plainly, or by the actor whose message it is: that one is told.
                 return function(*args, **kwargs)
+            work.entered = True
             try:
-                return _through(work.gate, function, *args, **kwargs)
+                result = _through(work.gate, function, *args, **kwargs)
             except StopNow:
                 # As a report would have said it: neither retried nor a failure to anybody's callback.
                 raise interruption(work.run) from None
+            if work.is_unwanted:
+                # Swallowed, or never heard. Raised once more, for a success would have its actor's `on_success` sent.
+                raise interruption(work.run)
+            return result
 
-        guarded.behind_gate = True  # type: ignore[attr-defined]
+        guarded.is_guarded = True  # type: ignore[attr-defined]
         return guarded
 
     def _is_young(self, message: MessageProxy) -> bool:
@@ -310,7 +322,8 @@ class ProgressMiddleware(Middleware):
         else:
             self._conclude(flusher, run, "failed", error=error_of(exception))
         self._follow_up(flusher, broker, run)
-        if run.superseded or run.ended == "cancelled" or run.gave_in:
+        if work.is_unwanted:
+            # Heard of only now.
             work.end_pipeline()
 
     def _follow_up(self, flusher: Flusher, broker: Broker, run: Run) -> None:
@@ -416,8 +429,8 @@ def _sent(broker: Broker, message: bytes) -> None:
     broker.enqueue(Message.decode(message))
 
 
-def _through(gate: Gate, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not gate.open():
+def _through(gate: Gate | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if gate is None or not gate.open():
         return function(*args, **kwargs)
     try:
         return function(*args, **kwargs)
