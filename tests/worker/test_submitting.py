@@ -11,18 +11,11 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.stub import StubBroker
 
 from progress_stream import ProgressMiddleware, Upload
+from progress_stream.accepting import Announced, arguments, file_argument, from_form
 from progress_stream.errors import BrokerRefused, IdempotencyConflict, InvalidInput, UnknownActor
 from progress_stream.reporting.announcing import announcements
 from progress_stream.settings import Settings
-from progress_stream.submitting import (
-    Announced,
-    Submission,
-    Submitter,
-    arguments,
-    file_argument,
-    from_form,
-    job_id_for,
-)
+from progress_stream.submitting import Submission, Submitter, job_id_for
 from tests.worker.conftest import Stack, until
 
 FILE = {"key": "job/" + "0" * 32, "name": "a.csv", "media_type": "text/csv", "size": 3}

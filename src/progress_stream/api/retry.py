@@ -10,12 +10,13 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import jobs, submitting
+from .. import accepting, jobs, submitting
+from ..accepting import Announced
 from ..auth.who import WRITE, Who
 from ..errors import FileGone, InvalidUpload, NotEnded, NotRepeatable, StoreUnavailable
 from ..jobs import Record
 from ..store.files import FileRef
-from ..submitting import Announced, Submitted
+from ..submitting import Submitted
 from . import access, lookup, submit
 from .parts import Parts, parts_of
 
@@ -102,4 +103,4 @@ def _with_own_files(
             raise NotRepeatable(f"a file that the job was given cannot be read: {error}") from None
         return copies[-1]
 
-    return submitting.replace_files(actor, args, kwargs, copy)
+    return accepting.replace_files(actor, args, kwargs, copy)

@@ -18,11 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import events, jobs, submitting, tracing
+from .. import accepting, events, jobs, submitting, tracing
+from ..accepting import Announced
 from ..auth.who import READ, WRITE, Who
 from ..errors import InvalidInput, InvalidUpload, NoSuchJob, StoreUnavailable
 from ..store.files import FileRef
-from ..submitting import Announced, Submission, Submitted
+from ..submitting import Submission, Submitted
 from . import access, forms, limits, lookup
 from .forms import Form, FormFile
 from .parts import Parts, parts_of
@@ -166,7 +167,7 @@ class _Attempt:
         if argument is None or self._wish.file is None:
             return await self._submit(self._submission(args))
         unstored = self._submission(args, {argument: _reference("", self._wish.file)})
-        submitting.arguments(actor, args, unstored.files)
+        accepting.arguments(actor, args, unstored.files)
         digest = await to_thread.run_sync(_digest, self._wish.file.file)
         wanted = replace(unstored, digests={argument: digest})
         fingerprint = submitting.fingerprint_of(wanted)
@@ -185,7 +186,7 @@ class _Attempt:
 
     def _args_of_form(self, actor: Announced) -> dict[str, Any]:
         try:
-            return submitting.from_form(actor, self._wish.fields)
+            return accepting.from_form(actor, self._wish.fields)
         except RecursionError:
             raise InvalidInput("args", "is nested too deeply") from None
 
@@ -223,7 +224,7 @@ def _file_argument(actor: Announced, file: FormFile | None) -> str | None:
     if file.field in actor.files:
         return file.field
     if file.field == "file":
-        return submitting.file_argument(actor)
+        return accepting.file_argument(actor)
     raise InvalidInput(
         file.field[:100], "is not an argument that takes a file", ", ".join(actor.files) or "none"
     )
