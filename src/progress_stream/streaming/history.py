@@ -108,7 +108,7 @@ class History:
         if record is None:
             return self._vanished(watcher, look.tombstone)
         topic.vanished_at = 0.0
-        if (heard := topic.log.last) is not None and heard.epoch < record.control.epoch:
+        if (heard := topic.log.last) is not None and _is_gone(heard, look, record):
             topic.log.forget()
         page = resume(None if watcher.malformed else watcher.place, record, look.entries)
         self._write_page(watcher, page, record)
@@ -174,3 +174,12 @@ class History:
             self._hub.end(watcher)
             return True
         return False
+
+
+def _is_gone(heard: EventId, look: Look, record: Record) -> bool:
+    """Whether what was heard is no part of the stream any more. Of the same epoch it may only be newer than the look; unless this
+    server has appended nothing yet (a restart, a promotion): then what lies beyond its last event was lost with the one before it."""
+    last = record.control.last
+    if heard.epoch != last.epoch:
+        return heard.epoch < last.epoch
+    return heard.n > last.n and record.control.replid != look.replid
