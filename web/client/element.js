@@ -173,7 +173,7 @@ export class JobProgress extends (globalThis.HTMLElement ?? class {}) {
     put(at.share, shown === null ? words : `${percent(shown)} · ${words}`);
     put(at.count, countOf(state));
     put(at.pace, paceOf(state));
-    put(at.message, hasEnded(state) ? "" : (state.message ?? state.waiting_for ?? ""));
+    put(at.message, hasEnded(state) ? "" : (state.message || (state.state === "queued" && state.waiting_for) || ""));
     put(at.parts, partsOf(state));
     put(at.error, state.state === "failed" ? (state.error?.message ?? "It failed and gave no reason.") : "");
     this.#paintSteps(state.steps);

@@ -29,6 +29,7 @@ export function fold(state, event) {
     after.attempt = event.attempt;
     after.stalled = false;
   }
+  if (following !== "queued" && after.waiting_for != null) after.waiting_for = null;
   if (Object.hasOwn(FOLDS, event.type)) FOLDS[event.type](after, event);
   return after;
 }

@@ -111,7 +111,8 @@ local function look_at_bar(s, now)
   s.done = math.max(done, s.done or 0)
   s.of_shown, s.unit_shown = math.max(of, s.done), unit
   measure(s, now, s.done)
-  s.rate, s.eta = nil, nil
+  -- Without a measurement the last rate stands, as it does with whoever folds the events.
+  s.eta = nil
   if s.weight > 0 then
     s.rate = tonumber(string.format('%.4g', s.moved / s.weight))
     if s.rate > 0 and now - s.began >= 5000 and s.updates >= 3 then

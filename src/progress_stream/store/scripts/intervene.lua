@@ -27,7 +27,10 @@ if ARGV[11] == 'end' then
 elseif ARGV[11] ~= '' then
   redis.call('HSET', KEYS[2], ARGV[11], string.format('%.0f', now))
 end
-redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[14]), ARGV[2])
+-- The parts of a job that is to end are the sweep's to tell, where whoever asked for it does not live to do so.
+local wait = ARGV[14]
+if ARGV[11] == 'cancel_at' and redis.call('HEXISTS', KEYS[2], 'spread') == 1 then wait = 0 end
+redis.call('ZADD', KEYS[3], string.format('%.0f', now + wait), ARGV[2])
 if ENDED[c[6]] then expire_ended(KEYS, ARGV[2], ARGV[15], ARGV[16], now) end
 redis.call('PUBLISH', ARGV[1], event .. '\n' .. ARGV[6] .. '\n' .. data)
 if #KEYS == 3 then return { 'done', event } end

@@ -53,7 +53,7 @@ elseif got[5] then
   -- The bar begins again with the attempt; the parts go on where they are.
   local s = cmsgpack.unpack(got[5])
   local p = { job = ARGV[2], channel = ARGV[1], events = KEYS[1], state = KEYS[2], parts = '', due = KEYS[3], history = ARGV[7] }
-  s.done, s.began, s.released = nil, nil, false
+  s.done, s.began, s.rate, s.released = nil, nil, nil, false
   show(p, s, c, now, 'progress', '')
   keep(p, s, c)
 end
