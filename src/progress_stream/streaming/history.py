@@ -177,8 +177,11 @@ class History:
 
 
 def _is_gone(heard: EventId, look: Look, record: Record) -> bool:
-    """Whether what was heard is no part of the stream any more. Of the same epoch it may only be newer than the look; unless this
-    server has appended nothing yet (a restart, a promotion): then what lies beyond its last event was lost with the one before it."""
+    """Whether what was heard is no part of the stream any more.
+
+    Of the same epoch it may only be newer than the look; unless this server has appended nothing yet (a restart, a promotion): then
+    what lies beyond its last event was lost with the server before it.
+    """
     last = record.control.last
     if heard.epoch != last.epoch:
         return heard.epoch < last.epoch
