@@ -76,7 +76,9 @@ def start(server: Dev, seconds: int) -> str:
 def tab(context: BrowserContext, way: Proxy, server: Dev) -> Page:
     """Signed in, on a page that follows nothing by itself."""
     page = context.new_page()
-    page.goto(f"{way.url}/?token={server.token}")
+    # The list has a stream of its own; this view has none.
+    page.goto(f"{way.url}/?token={server.token}#/sign-in-failed")
+    page.wait_for_function("() => !document.getElementById('view-stop').hidden")
     return page
 
 

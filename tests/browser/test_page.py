@@ -137,8 +137,8 @@ def test_the_bar_reaches_the_end_over_cuts_and_a_gateway_that_is_away(
     page.wait_for_timeout(1500)
     meddler.away = False
 
-    expect(page.locator("#connection")).to_have_text("Live")
-    expect(page.locator("#job-state")).to_have_text("Done")
+    expect(page.locator("#connection")).to_have_text("Live", timeout=20_000)
+    expect(page.locator("#job-state")).to_have_text("Done", timeout=20_000)
     expect(page.locator("#log .line")).to_have_text(
         [re.compile(text) for text in ("Waiting", "Started", "Finished")]
     )
