@@ -19,6 +19,8 @@ from tests.support.proxy import Proxy
 from tests.support.redis import RedisServer
 
 SECRET = "a secret for the length of these tests"
+#: Longer than any of these tests, on the slowest machine.
+LONG_SECONDS = 300
 SCOPES = "jobs:read jobs:write"
 #: Keeps all that one watch of a page hands on; `n` of each event's id.
 FOLLOW = """async ({job, options = {}, token = null}) => {
@@ -60,8 +62,8 @@ def way(server: Dev) -> Iterator[Proxy]:
         yield between
 
 
-def start(server: Dev, seconds: int) -> str:
-    """A countdown, which reports as long as it takes."""
+def start(server: Dev, seconds: int = LONG_SECONDS) -> str:
+    """A countdown, which reports as long as it takes: without a number, until it is ended."""
     headers = {"Authorization": f"Bearer {server.token}"}
     body = {"actor": "countdown", "args": {"seconds": seconds}}
     for _ in range(200):
@@ -71,6 +73,11 @@ def start(server: Dev, seconds: int) -> str:
         # Its worker has not announced itself yet.
         time.sleep(0.1)
     raise AssertionError(answer.text)
+
+
+def end(server: Dev, job: str) -> None:
+    answer = httpx.post(f"{server.url}/jobs/{job}/cancel", headers={"Authorization": f"Bearer {server.token}"})
+    assert 202 == answer.status_code, answer.text
 
 
 def tab(context: BrowserContext, way: Proxy, server: Dev) -> Page:
@@ -114,7 +121,7 @@ def test_seven_tabs_share_one_stream_and_a_closed_leader_leaves_no_gap(
     context: BrowserContext, way: Proxy, server: Dev
 ) -> None:
     """On HTTP/1.1, where a browser has six connections for all of them."""
-    job = start(server, 12)
+    job = start(server)
     tabs = [tab(context, way, server) for _ in range(7)]
     for page in tabs:
         follow(page, job)
@@ -122,6 +129,10 @@ def test_seven_tabs_share_one_stream_and_a_closed_leader_leaves_no_gap(
         until(page, "window.seen.statuses.at(-1) === 'live' && window.seen.numbers.length > 5")
     streams = len(way.streams())
     tabs[0].close()
+    seen = tabs[1].evaluate("window.seen.numbers.length")
+    for page in tabs[1:]:
+        until(page, f"window.seen.numbers.length > {seen + 3}")
+    end(server, job)
     for page in tabs[1:]:
         until(page, ENDED)
 
@@ -133,12 +144,14 @@ def test_seven_tabs_share_one_stream_and_a_closed_leader_leaves_no_gap(
 
 def test_a_tab_that_comes_later_has_all_of_it(context: BrowserContext, way: Proxy, server: Dev) -> None:
     """It looks up what was, and is told what comes."""
-    job = start(server, 5)
+    job = start(server)
     first = tab(context, way, server)
     follow(first, job)
-    until(first, "window.seen.numbers.length > 8")
+    until(first, "window.seen.numbers.length > 5")
     second = tab(context, way, server)
     follow(second, job)
+    until(second, "window.seen.numbers.length > 7")
+    end(server, job)
     for page in (first, second):
         until(page, ENDED)
 
@@ -151,11 +164,15 @@ def test_more_jobs_than_a_browser_has_connections_are_all_followed(
 ) -> None:
     """Four by streams, the rest by polling; exact in both ways."""
     tabs = [tab(context, way, server) for _ in range(7)]
-    jobs = [start(server, 8) for _ in tabs]
+    jobs = [start(server) for _ in tabs]
     for page, job in zip(tabs, jobs, strict=True):
         follow(page, job)
     for page in tabs:
-        until(page, ENDED, 60)
+        until(page, "/live|polling/.test(window.seen.statuses.at(-1)) && window.seen.numbers.length > 5")
+    for job in jobs:
+        end(server, job)
+    for page in tabs:
+        until(page, ENDED)
 
     assert all(whole(page) for page in tabs)
     assert any("polling" in page.evaluate("window.seen.statuses") for page in tabs)
@@ -163,7 +180,7 @@ def test_more_jobs_than_a_browser_has_connections_are_all_followed(
 
 def test_closing_a_watch_leaves_nothing_open(context: BrowserContext, way: Proxy, server: Dev) -> None:
     """No connection, no lock, and nothing is called any more."""
-    job = start(server, 6)
+    job = start(server)
     page = tab(context, way, server)
     follow(page, job)
     until(page, "window.seen.statuses.at(-1) === 'live'")
@@ -174,6 +191,7 @@ def test_closing_a_watch_leaves_nothing_open(context: BrowserContext, way: Proxy
         "navigator.locks.query().then(({held, pending}) => [...held, ...pending].map(({name}) => name))"
     )
     page.wait_for_timeout(1_000)
+    end(server, job)
 
     assert [] == [name for name in names if name.startswith("progress-stream")]
     assert seen == page.evaluate("window.seen.numbers.length")
@@ -184,10 +202,12 @@ def test_a_proxy_that_keeps_streams_back_is_got_around(
 ) -> None:
     """No byte within three seconds: long-polls."""
     way.buffers = True
-    job = start(server, 8)
+    job = start(server)
     page = tab(context, way, server)
     follow(page, job)
     until(page, "window.seen.statuses.at(-1) === 'long-poll'", 5)
+    until(page, "window.seen.numbers.length > 5")
+    end(server, job)
     until(page, ENDED)
 
     assert whole(page)
@@ -197,7 +217,7 @@ def test_a_proxy_that_keeps_streams_back_is_got_around(
 def test_streaming_off_is_polling_and_back(context: BrowserContext, way: Proxy, server: Dev) -> None:
     """At run time, with the bar still moving; then every event is there all the same."""
     store: SyncStore = server.store  # type: ignore[attr-defined]
-    job = start(server, 14)
+    job = start(server)
     page = tab(context, way, server)
     follow(page, job)
     until(page, "window.seen.statuses.at(-1) === 'live'")
@@ -209,6 +229,7 @@ def test_streaming_off_is_polling_and_back(context: BrowserContext, way: Proxy, 
     finally:
         store.send(store.commands.switch_streaming(True))
     until(page, "window.seen.statuses.at(-1) === 'live'")
+    end(server, job)
     until(page, ENDED)
 
     assert whole(page)
@@ -216,7 +237,7 @@ def test_streaming_off_is_polling_and_back(context: BrowserContext, way: Proxy, 
 
 def test_a_page_that_was_offline_comes_back(context: BrowserContext, way: Proxy, server: Dev) -> None:
     """For five seconds, with a stream that was cut."""
-    job = start(server, 10)
+    job = start(server)
     page = tab(context, way, server)
     follow(page, job)
     until(page, "window.seen.statuses.at(-1) === 'live'")
@@ -226,6 +247,7 @@ def test_a_page_that_was_offline_comes_back(context: BrowserContext, way: Proxy,
     page.wait_for_timeout(5_000)
     context.set_offline(False)
     until(page, "window.seen.statuses.at(-1) === 'live'", 5)
+    end(server, job)
     until(page, ENDED)
 
     assert whole(page)
@@ -236,8 +258,12 @@ def test_a_token_that_runs_out_is_renewed(context: BrowserContext, way: Proxy, s
     page = tab(context, way, server)
     context.clear_cookies()
     page.expose_function("newToken", lambda: sign(SECRET, "dev", f"{SCOPES} jobs:admin", 600))
-    job = start(server, 7)
+    job = start(server)
     follow(page, job, token=sign(SECRET, "dev", f"{SCOPES} jobs:admin", 3))
+    until(page, "window.seen.renewed === 1")
+    seen = page.evaluate("window.seen.numbers.length")
+    until(page, f"window.seen.numbers.length > {seen + 1}")
+    end(server, job)
     until(page, ENDED)
 
     assert whole(page)
@@ -253,9 +279,10 @@ def test_a_token_that_cannot_be_renewed_ends_it(context: BrowserContext, way: Pr
     until(page, "window.seen.statuses.at(-1) === 'missing'")
     follow(page, "nosuchjob", token=sign(SECRET, "dev", "jobs:write", 600))
     until(page, "window.seen.statuses.at(-1) === 'forbidden'")
-    job = start(server, 6)
+    job = start(server)
     follow(page, job, token=sign(SECRET, "dev", f"{SCOPES} jobs:admin", 2))
     until(page, "window.seen.statuses.at(-1) === 'expired'")
+    end(server, job)
 
     assert 1 == page.evaluate("window.seen.renewed")
 

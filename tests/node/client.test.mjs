@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
 import test from "node:test";
 
 const FOLDER = new URL("../../web/client/", import.meta.url);
@@ -10,6 +11,8 @@ const { Backoff } = await import(new URL("backoff.js", FOLDER));
 const { Modes } = await import(new URL("modes.js", FOLDER));
 const { earlier, follows, isBefore } = await import(new URL("position.js", FOLDER));
 const { JobTopic } = await import(new URL("job.js", FOLDER));
+const { Http } = await import(new URL("http.js", FOLDER));
+const { readStream } = await import(new URL("stream.js", FOLDER));
 const { ListTopic } = await import(new URL("list.js", FOLDER));
 
 test("every module can be imported where there is no page", async () => {
@@ -133,4 +136,23 @@ test("of a list an older state is never shown, and what is gone is told once", (
   assert.deepEqual(shown, ["7-2", "7-3", "7-3"]);
   assert.deepEqual(gone, ["j"]);
   assert.equal(list.position, "55");
+});
+
+test("a stream that never began is a failure, one that was cut has ended: only those speak against streams", async () => {
+  const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 999\r\n\r\n";
+  const read = async (answer) => {
+    const server = createServer((socket) => socket.once("data", () => socket.end(answer)));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const base = new URL(`http://127.0.0.1:${server.address().port}/`);
+    const frames = [];
+    const how = { signal: new AbortController().signal, silenceMs: 5_000, onByte() {}, onRetry() {} };
+    const onFrame = ({ id }) => frames.push(id);
+    try {
+      return [await readStream(new Http(base), base, {}, { ...how, onFrame }), frames];
+    } finally {
+      server.close();
+    }
+  };
+  await assert.rejects(read(""), TypeError);
+  assert.deepEqual(await read(`${head}id: 7-1\ndata: {}\n\nid: 7-2`), ["cut", ["7-1"]]);
 });

@@ -271,7 +271,8 @@ def test_a_message_that_came_twice_runs_its_part_once(stack: Stack) -> None:
     doubled = stack.store.send(stack.store.commands.spreads.unsent(message.message_id, 1, 1))
     outbox = stack.store.client.hget(stack.store.commands.keys.outbox(message.message_id), "1")
     stack.broker.enqueue(dramatiq.Message.decode(outbox))
-    until(lambda: stack.broker.client.llen("dramatiq:default.DQ") == 1)
+    # Not the list: the worker takes a delayed message out of it at once.
+    until(lambda: stack.broker.client.hlen("dramatiq:default.DQ.msgs") == 1)
     gate.set()
     state = stack.ended(message.message_id)
     stack.broker.enqueue(dramatiq.Message.decode(outbox))

@@ -4,6 +4,8 @@
 /** A leader that gives no sign for so many heartbeats is asked, and loses the lock where it does not answer in time. */
 const SILENT_HEARTBEATS = 2.5;
 const ANSWER_MS = 3_000;
+/** What a told end takes to arrive everywhere, at most. */
+const HEARD_MS = 500;
 
 export class Share {
   #name;
@@ -20,7 +22,7 @@ export class Share {
   /**
    * @param {string} name the topic's, of this server and this caller
    * @param {object} config
-   * @param {{lead: (signal: AbortSignal) => Promise<void>, take: (item: object) => void, status: (status: string, detail: object)
+   * @param {{lead: (signal: AbortSignal) => Promise<boolean>, take: (item: object) => void, status: (status: string, detail: object)
    *   => void}} part what this tab does: follow the topic, take an item that another tab tells of, show how that one stands
    * @param {AbortSignal} over
    */
@@ -107,8 +109,10 @@ export class Share {
     this.#leading = new AbortController();
     const leading = this.#leading;
     this.#over.addEventListener("abort", () => leading.abort(), { once: true });
-    await this.#part.lead(leading.signal);
+    const ended = await this.#part.lead(leading.signal);
     if (this.#leading === leading) this.#leading = null;
+    // The others hear of the end over the channel; with the lock in the same moment the next of them would open a stream.
+    if (ended) await new Promise((resolve) => setTimeout(resolve, HEARD_MS));
   }
 
   #watch() {

@@ -8,7 +8,7 @@ import { createParser } from "./vendor/eventsource-parser.js";
 export const ENDS = { clean: "clean", cut: "cut", heldBack: "held back", silent: "silent" };
 
 /**
- * Reads one stream. Raises Final and Later as `Http.get` does, and the network's failure before the first byte.
+ * Reads one stream. Raises Final and Later as `Http.get` does, and the network's failure where no answer began.
  *
  * @param {import("./http.js").Http} http
  * @param {URL} url
@@ -23,6 +23,7 @@ export async function readStream(http, url, headers, { signal, silenceMs, onFram
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
   let end = null;
+  let answered = false;
   let timer = 0;
   const expect = (ms, otherwise) => {
     clearTimeout(timer);
@@ -34,6 +35,7 @@ export async function readStream(http, url, headers, { signal, silenceMs, onFram
   try {
     expect(OPENING_MS, ENDS.heldBack);
     const answer = await http.get(url, { Accept: "text/event-stream", ...headers }, attempt.signal);
+    answered = true;
     if (answer.status === 204) return "over";
     if (!/^text\/event-stream/.test(answer.headers.get("Content-Type") ?? "")) {
       throw new Later("something on the way answered in the server's place");
@@ -54,7 +56,7 @@ export async function readStream(http, url, headers, { signal, silenceMs, onFram
   } catch (error) {
     if (signal.aborted) throw error;
     if (end !== null) return end;
-    if (error.told !== undefined || error.status !== undefined) throw error;
+    if (!answered || error instanceof Later) throw error;
     return ENDS.cut;
   } finally {
     clearTimeout(timer);

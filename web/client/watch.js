@@ -115,6 +115,7 @@ class Watch {
     }
   }
 
+  /** Whether it is over now. */
   async #lead(signal) {
     const { random } = this.#options;
     this.#follower = new Follower({
@@ -134,6 +135,7 @@ class Watch {
     const final = await this.#follower.run();
     this.#follower = null;
     if (final !== null) this.#finish(final);
+    return final !== null;
   }
 
   /** What the leading tab told: the next one is taken; where anything is missing between, it is looked up. */
