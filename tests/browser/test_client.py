@@ -76,7 +76,9 @@ def start(server: Dev, seconds: int = LONG_SECONDS) -> str:
 
 
 def end(server: Dev, job: str) -> None:
-    answer = httpx.post(f"{server.url}/jobs/{job}/cancel", headers={"Authorization": f"Bearer {server.token}"})
+    answer = httpx.post(
+        f"{server.url}/jobs/{job}/cancel", headers={"Authorization": f"Bearer {server.token}"}
+    )
     assert 202 == answer.status_code, answer.text
 
 
