@@ -226,6 +226,23 @@ async def test_a_position_that_was_trimmed_is_told(
         assert sink.numbers() == list(range(sink.numbers()[0], 503))
 
 
+async def test_a_task_that_misses_its_cancellation_does_not_keep_the_hub_from_stopping(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    """As `wait_for` does before Python 3.12, and redis-py with it."""
+
+    async def deaf() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    async with running_hub(redis_server.url(), namespace) as hub:
+        task = hub.spawn(deaf())
+        await asyncio.sleep(0)
+    assert task.cancelled()
+
+
 async def test_heartbeats_lives_and_expiry_come_from_one_timer(
     redis_server: RedisServer, namespace: str, writer: Writer
 ) -> None:

@@ -45,6 +45,8 @@ SWITCH_SECONDS: Final = 1.0
 STREAMING_OFF: Final = "streaming_off"
 #: Between two events whose way to a watcher is measured: enough for a histogram, and nothing to pay for in a flood.
 SAMPLE_SECONDS: Final = 0.01
+#: So long a cancelled task has before it is cancelled once more.
+_CANCEL_SECONDS: Final = 0.5
 _AT: Final = re.compile(rb'"at": ?"([0-9T:.Z-]{20,24})"').search
 
 
@@ -97,9 +99,11 @@ class Hub:
         """End everything at once; open streams are sent away."""
         for watcher in self.clients():
             self.send_away(watcher)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again and again: before Python 3.12 the `wait_for` inside redis-py may swallow a cancellation.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_CANCEL_SECONDS)
         await self.wakeups.stop()
         self._started = False
 
