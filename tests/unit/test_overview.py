@@ -91,6 +91,21 @@ def test_a_change_while_a_job_is_read_is_read_again() -> None:
     assert SPACING_SECONDS == overview.next_at()
 
 
+def test_a_read_that_takes_long_keeps_its_distance_from_when_it_ended() -> None:
+    """Marked meanwhile: it is due a spacing after the answer, not after the question."""
+    overview = Overview()
+    overview.mark("job", now=0.0, changed_at=1)
+    overview.take(0.0, 10)
+    overview.mark("job", now=0.1, changed_at=2)
+    overview.note_read(["job"], 2.0)
+    overview.done(["job"])
+
+    assert [] == overview.take(2.1, 10)
+    assert 2.0 + SPACING_SECONDS == overview.next_at()
+    assert ["job"] == overview.take(2.0 + SPACING_SECONDS, 10)
+    assert overview.next_at() is None
+
+
 def test_a_job_that_came_back_may_begin_anew() -> None:
     """One that was gone is another one: its ids say nothing of the old ones."""
     overview = Overview()

@@ -155,6 +155,8 @@ class Lists:
         async with self._reading:
             self._overview.note_read(ids, self._hub.now())
             looks = await self._store.looks([self._store.commands.look(job) for job in ids])
+            # Once more: from a Redis that answers late, two states of a job would be shown in one moment.
+            self._overview.note_read(ids, self._hub.now())
         if looks:
             self._note_server(looks[0].replid)
         return looks

@@ -31,7 +31,7 @@ class Overview:
 
     def mark(self, job: str, now: float, changed_at: int, wait: float = 0.0) -> None:
         """It changed at `changed_at` (ms, Redis' clock) and is to be read again, not before `wait` seconds."""
-        at = max(now + wait, self._read_at.get(job, float("-inf")) + SPACING_SECONDS)
+        at = max(now + wait, self._earliest(job))
         self._changed_at[job] = min(changed_at, self._changed_at.get(job, changed_at))
         if at < self._due.get(job, float("inf")):
             self._due[job] = at
@@ -43,9 +43,19 @@ class Overview:
 
     def next_at(self) -> float | None:
         """When the next job is due; None: nothing waits."""
-        while self._queue and self._due.get(self._queue[0][1]) != self._queue[0][0]:
+        while self._queue:
+            at, job = self._queue[0]
+            if self._due.get(job) == at:
+                if at >= (earliest := self._earliest(job)):
+                    return at
+                # It was marked while a read that took long was under way.
+                self._due[job] = earliest
+                heapq.heappush(self._queue, (earliest, job))
             heapq.heappop(self._queue)
-        return self._queue[0][0] if self._queue else None
+        return None
+
+    def _earliest(self, job: str) -> float:
+        return self._read_at.get(job, float("-inf")) + SPACING_SECONDS
 
     def take(self, now: float, most: int) -> list[str]:
         """Jobs to be read now. Each is under way until `done`."""
@@ -60,7 +70,7 @@ class Overview:
         return taken
 
     def note_read(self, jobs: Iterable[str], now: float) -> None:
-        """They are read at this moment, by whomever: the next read keeps its distance."""
+        """They are read at this moment, or were until this moment, by whomever: the next read keeps its distance."""
         if len(self._read_at) > 2 * _MOST_SHOWN:
             self._read_at = {job: at for job, at in self._read_at.items() if now - at < SPACING_SECONDS}
         self._read_at.update(dict.fromkeys(jobs, now))
