@@ -94,12 +94,18 @@ class Dev(Program):
         return self.said.partition("token=")[2]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def executable() -> str:
+    """Where Chromium is; the test is skipped where it is not."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         reason = f"no browser: none of {', '.join(NAMES)} on the PATH"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    found = executable()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser

@@ -14,7 +14,7 @@ from progress_stream.auth.verify import sign
 from progress_stream.settings import load
 from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
-from tests.browser.conftest import Dev
+from tests.browser.conftest import ARGUMENTS, Dev, executable
 from tests.support.proxy import Proxy
 from tests.support.redis import RedisServer
 
@@ -307,3 +307,63 @@ def test_a_list_is_one_stream_of_all_tabs(context: BrowserContext, way: Proxy, s
         until(page, f"window.jobs['{job}'] === 'succeeded'")
 
     assert 1 == len(way.streams())
+
+
+def freeze(page: Page, *, frozen: bool) -> None:
+    """As a browser does with a tab that nobody looks at for long."""
+    session = page.context.new_cdp_session(page)
+    session.send("Page.setWebLifecycleState", {"state": "frozen" if frozen else "active"})
+
+
+def test_a_frozen_tab_leaves_the_stream_to_another_and_catches_up(
+    context: BrowserContext, way: Proxy, server: Dev
+) -> None:
+    """It led; its lock is taken from it where it gives no sign."""
+    job = start(server)
+    first, second = (tab(context, way, server) for _ in range(2))
+    for page in (first, second):
+        follow(page, job)
+        until(page, "window.seen.statuses.at(-1) === 'live' && window.seen.numbers.length > 3")
+    freeze(first, frozen=True)
+    seen = second.evaluate("window.seen.numbers.length")
+    until(second, f"window.seen.numbers.length > {seen + 8}")
+    freeze(first, frozen=False)
+    until(first, f"window.seen.numbers.length > {seen + 8}")
+    end(server, job)
+    for page in (first, second):
+        until(page, ENDED)
+
+    assert whole(first) and whole(second)
+
+
+@pytest.fixture
+def keeping(chromium: Browser) -> Iterator[BrowserContext]:
+    """A browser that keeps pages for the way back, which those for tests are told not to."""
+    switched_off = ["--disable-back-forward-cache"]
+    browser = chromium.browser_type.launch(
+        executable_path=executable(), args=ARGUMENTS, ignore_default_args=switched_off
+    )
+    yield browser.new_context()
+    browser.close()
+
+
+def test_a_page_kept_for_the_way_back_has_no_connection_and_goes_on(
+    keeping: BrowserContext, way: Proxy, server: Dev
+) -> None:
+    """The back/forward cache: `pagehide` and `pageshow`."""
+    job = start(server)
+    page = tab(keeping, way, server)
+    follow(page, job)
+    until(page, "window.seen.statuses.at(-1) === 'live' && window.seen.numbers.length > 3")
+    page.evaluate("addEventListener('pageshow', ({ persisted }) => (window.persisted = persisted))")
+    page.goto(f"{server.url}/openapi.json")
+    eventually(lambda: not way.carrying())
+    page.wait_for_timeout(2_000)
+    # No `load` comes where the page is as it was.
+    page.go_back(wait_until="commit")
+    until(page, "window.seen.statuses.at(-1) === 'live'")
+    end(server, job)
+    until(page, ENDED)
+
+    assert page.evaluate("window.persisted")
+    assert whole(page)

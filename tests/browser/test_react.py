@@ -24,11 +24,16 @@ from tests.support.server import SECRET, Site, serving
 SOURCE = Path(__file__).parent.parent / "react"
 
 
-def build(out: Path, *options: str) -> Path:
+def needs_vite() -> Path:
     vite = SOURCE / "node_modules" / ".bin" / "vite"
     if shutil.which("node") is None or not vite.exists():
         reason = "no `node` with Vite in tests/react"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    return vite
+
+
+def build(out: Path, *options: str) -> Path:
+    vite = needs_vite()
     done = subprocess.run(
         [str(vite), "build", "--outDir", str(out), "--emptyOutDir", *options], cwd=SOURCE, capture_output=True, text=True,
         timeout=100, check=False,
@@ -103,3 +108,13 @@ def test_it_can_be_rendered_on_a_server(tmp_path: Path) -> None:
 
     assert (0, "") == (done.returncode, done.stderr)
     assert '<progress aria-label="connecting" data-state="none"' in done.stdout
+
+
+def test_the_client_alone_is_small_in_a_bundle() -> None:
+    """Minified and compressed, the parser of streams included."""
+    needs_vite()
+    run = subprocess.run(
+        ["node", "size.mjs"], cwd=SOURCE, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert 4_000 < int(run.stdout) < 8_000

@@ -25,3 +25,16 @@ export class Backoff {
     return Math.max(Math.min(told, MOST_TOLD_MS), most * this.#random());
   }
 }
+
+/** Waits so long, or until the signal's end. The one part here that touches the clock. */
+export function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    const wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener("abort", wake, { once: true });
+    if (signal.aborted) wake();
+  });
+}

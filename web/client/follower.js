@@ -1,7 +1,7 @@
 // Follows one topic by whichever way works, for as long as it takes: hands on what comes, and says how it stands. What a topic's
 // frames mean is the topic's; who else hears of them is `share`'s.
 
-import { Backoff } from "./backoff.js";
+import { Backoff, pause } from "./backoff.js";
 import { Final } from "./http.js";
 import { Modes, SILENT_HEARTBEATS } from "./modes.js";
 import { ENDS, readStream } from "./stream.js";
@@ -29,7 +29,7 @@ export class Follower {
   #modes = new Modes();
   #backoff;
   #viaUrl = false;
-  #wake = () => {};
+  #nap = null;
   #attempt = null;
   #heardAt = 0;
   #polls = 0;
@@ -72,7 +72,7 @@ export class Follower {
   wake(force = false) {
     if (force || Date.now() - this.#heardAt > STALE_HEARTBEATS * this.#config.heartbeatMs) this.#attempt?.abort();
     this.#backoff.reset();
-    this.#wake();
+    this.#nap?.abort();
   }
 
   async #once() {
@@ -117,12 +117,12 @@ export class Follower {
     }
     const said = { retry: 0, brought: false, bytes: 0, busy: null, over: false, expired: false, again: false };
     const began = Date.now();
-    const attempt = this.#begin();
+    const signal = this.#begin();
     const { url, headers } = this.#topic.streamRequest(this.#http, this.#viaUrl);
     let end;
     try {
       end = await readStream(this.#http, url, headers, {
-        signal: attempt.signal,
+        signal,
         silenceMs: SILENT_HEARTBEATS * this.#config.heartbeatMs,
         onRetry: (ms) => (said.retry = ms),
         onByte: () => {
@@ -130,17 +130,17 @@ export class Follower {
           this.#heardAt = Date.now();
           this.#tell.beat();
         },
-        onFrame: (frame) => this.#onFrame(frame, said, attempt),
+        onFrame: (frame) => this.#onFrame(frame, said),
       });
     } catch (error) {
       // Ended by ourselves, for a reason that was noted.
-      if (this.#signal.aborted || !attempt.signal.aborted) throw error;
+      if (this.#signal.aborted || !signal.aborted) throw error;
       end = ENDS.clean;
     }
     return this.#after(end, said, Date.now() - began);
   }
 
-  #onFrame({ event, id, data: text }, said, attempt) {
+  #onFrame({ event, id, data: text }, said) {
     let data;
     try {
       data = JSON.parse(text);
@@ -152,7 +152,7 @@ export class Follower {
       if (!eaten) return this.#tell.status("live");
       // Something on the way took the header: from now on the position travels in the address.
       this.#viaUrl = said.again = true;
-      return attempt.abort();
+      return this.#attempt.abort();
     }
     if (event === "busy") said.busy = data;
     else if (event === "expired") said.expired = true;
@@ -164,7 +164,7 @@ export class Follower {
       const item = this.#topic.item(event, data, id);
       if (item && this.#tell.item(item)) {
         said.over = true;
-        attempt.abort();
+        this.#attempt.abort();
       }
     }
   }
@@ -212,13 +212,13 @@ export class Follower {
     const polling = mode === "polling";
     const left = this.#modes.left(Date.now());
     const wait = polling ? 0 : Math.min(WAIT_SECONDS, Math.ceil((left ?? Infinity) / 1_000));
-    const attempt = this.#begin();
+    const signal = this.#begin();
     if (polling && this.#modes.off && this.#polls++ % POLLS_A_LOOK === 0) {
-      await this.#config.refresh(attempt.signal);
+      await this.#config.refresh(signal);
       if (this.#config.streaming) return void this.#modes.restored();
     }
     this.#tell.status(mode);
-    const found = await this.#topic.ask(this.#http, wait, attempt.signal);
+    const found = await this.#topic.ask(this.#http, wait, signal);
     this.#heardAt = Date.now();
     this.#failedPolls = 0;
     this.#backoff.reset();
@@ -230,25 +230,13 @@ export class Follower {
   // -- the rim
 
   #begin() {
-    this.#attempt = new AbortController();
-    const attempt = this.#attempt;
-    this.#signal.addEventListener("abort", () => attempt.abort(), { once: true, signal: attempt.signal });
-    return attempt;
+    const { signal } = (this.#attempt = new AbortController());
+    return AbortSignal.any([this.#signal, signal]);
   }
 
   #sleep(ms) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(done, ms);
-      const signal = this.#signal;
-      function done() {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      }
-      this.#wake = done;
-      signal.addEventListener("abort", done, { once: true });
-      if (signal.aborted) done();
-    });
+    const { signal } = (this.#nap = new AbortController());
+    return pause(ms, AbortSignal.any([this.#signal, signal]));
   }
 
   async #takeSlot() {

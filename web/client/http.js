@@ -11,7 +11,7 @@ export class Final extends Error {
 /** An answer that may be another one later. */
 export class Later extends Error {
   /** @param {number} told milliseconds that the server asked to wait; 0: it said nothing */
-  constructor(why, told = 0, { off = false, limit = false } = {}) {
+  constructor(why, told = 0, { off, limit } = {}) {
     super(why);
     this.told = told;
     /** Streaming is switched off. */
@@ -24,6 +24,13 @@ export class Later extends Error {
 /** For an answer for which nobody waits. */
 const ANSWER_MS = 15_000;
 const FINAL = { 403: "forbidden", 404: "missing" };
+
+/** Raises Later for an answer of another kind: no server of ours gives it. */
+export async function mustBe(type, { headers, body }) {
+  if (headers.get("Content-Type")?.startsWith(type)) return;
+  await body?.cancel();
+  throw new Later("not the server's answer");
+}
 
 export class Http {
   #base;
@@ -49,8 +56,7 @@ export class Http {
 
   /** It has run out. Raises Final where there is no way to another one. */
   async renew() {
-    if (!this.#getToken) throw new Final("unauthorised");
-    this.#token = (await this.#getToken({ renew: true })) ?? null;
+    this.#token = (await this.#getToken?.({ renew: true })) ?? null;
     if (this.#token === null) throw new Final("unauthorised");
   }
 
@@ -72,23 +78,19 @@ export class Http {
 
   /** A JSON answer, within so many milliseconds; `body` is null for 204 and 304. Raises as `get` does. */
   async json(url, signal, headers = {}, ms = ANSWER_MS) {
-    const asking = new AbortController();
-    const stop = () => asking.abort();
-    const timer = setTimeout(stop, ms);
-    signal.addEventListener("abort", stop, { once: true });
-    if (signal.aborted) stop();
-    try {
-      const answer = await this.get(url, { Accept: "application/json", ...headers }, asking.signal);
-      if (answer.status !== 200) return { status: answer.status, body: null, tag: null };
-      if (!/^application\/json/.test(answer.headers.get("Content-Type") ?? "")) {
-        throw new Later("something on the way answered in the server's place");
-      }
-      return { status: 200, body: await answer.json(), tag: answer.headers.get("ETag") };
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", stop);
-      asking.abort();
-    }
+    const within = AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+    const answer = await this.get(url, { Accept: "application/json", ...headers }, within);
+    const { status, headers: its } = answer;
+    if (status === 200) await mustBe("application/json", answer);
+    return { status, body: status === 200 ? await answer.json() : null, tag: its.get("ETag") };
+  }
+
+  /** The request that opens a stream after `position`. `viaUrl`: something on the way takes the header, so the address says it. */
+  streamRequest(path, query, position, viaUrl) {
+    return {
+      url: this.url(path, { ...query, last_event_id: viaUrl ? position : null }),
+      headers: position === null || viaUrl ? {} : { "Last-Event-ID": position },
+    };
   }
 
   async #send(url, headers, signal) {

@@ -33,9 +33,7 @@ export class JobTopic {
   }
 
   streamRequest(http, viaUrl) {
-    const position = this.position;
-    const url = http.url(`${this.#path}/events`, { last_event_id: viaUrl ? position : null });
-    return { url, headers: position === null || viaUrl ? {} : { "Last-Event-ID": position } };
+    return http.streamRequest(`${this.#path}/events`, {}, this.position, viaUrl);
   }
 
   /** What there is after the position, as items; `more`: there is more at once; `over`: nothing will come. */

@@ -26,9 +26,7 @@ export class ListTopic {
   }
 
   streamRequest(http, viaUrl) {
-    const position = this.position;
-    const url = http.url("jobs/events", { jobs: this.#ids?.join(",") ?? null, last_event_id: viaUrl ? position : null });
-    return { url, headers: position === null || viaUrl ? {} : { "Last-Event-ID": position } };
+    return http.streamRequest("jobs/events", { jobs: this.#ids?.join(",") ?? null }, this.position, viaUrl);
   }
 
   async ask(http, _wait, signal) {

@@ -33,18 +33,10 @@ export class Share {
     this.#over = over;
   }
 
-  get isLeading() {
-    return this.#leading !== null;
-  }
-
   /** Take part from now on. */
   begin() {
     const { locks } = globalThis.navigator ?? {};
-    if (!locks || !globalThis.BroadcastChannel) {
-      this.#leading = new AbortController();
-      this.#over.addEventListener("abort", () => this.#leading.abort(), { once: true });
-      return void this.#part.lead(this.#leading.signal);
-    }
+    if (!locks || !globalThis.BroadcastChannel) return void this.#lead();
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     this.#over.addEventListener("abort", () => this.#leave(), { once: true });
@@ -69,15 +61,11 @@ export class Share {
 
   /** This tab was away: is the leader still there? */
   wake() {
-    if (!this.#leading && this.#channel) this.#send({ ask: true });
+    if (!this.#leading) this.#send({ ask: true });
   }
 
   #send(message) {
-    try {
-      this.#channel?.postMessage(message);
-    } catch {
-      // Closed meanwhile.
-    }
+    this.#channel?.postMessage(message);
   }
 
   #heard(message) {
@@ -106,10 +94,8 @@ export class Share {
 
   async #lead() {
     if (this.#over.aborted) return;
-    this.#leading = new AbortController();
-    const leading = this.#leading;
-    this.#over.addEventListener("abort", () => leading.abort(), { once: true });
-    const ended = await this.#part.lead(leading.signal);
+    const leading = (this.#leading = new AbortController());
+    const ended = await this.#part.lead(AbortSignal.any([this.#over, leading.signal]));
     if (this.#leading === leading) this.#leading = null;
     // The others hear of the end over the channel; with the lock in the same moment the next of them would open a stream.
     if (ended) await new Promise((resolve) => setTimeout(resolve, HEARD_MS));
@@ -157,5 +143,5 @@ export async function identityOf(token) {
   }
   if (!globalThis.crypto?.subtle) return null;
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(known));
-  return Array.from(new Uint8Array(digest).slice(0, 12), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return String(new Uint8Array(digest, 0, 12));
 }

@@ -35,7 +35,7 @@ function held(locks, name, signal) {
         if (lock === null) return resolve(null);
         return new Promise((release) => {
           signal.addEventListener("abort", release, { once: true });
-          resolve(() => release());
+          resolve(release);
         });
       })
       .catch(() => resolve(null));

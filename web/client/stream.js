@@ -1,6 +1,6 @@
 // One event stream over fetch, from its opening to its end: hands on its frames, and watches the clock for bytes that do not come.
 
-import { Later } from "./http.js";
+import { Later, mustBe } from "./http.js";
 import { OPENING_MS } from "./modes.js";
 import { createParser } from "./vendor/eventsource-parser.js";
 
@@ -19,9 +19,6 @@ export const ENDS = { clean: "clean", cut: "cut", heldBack: "held back", silent:
  */
 export async function readStream(http, url, headers, { signal, silenceMs, onFrame, onByte, onRetry }) {
   const attempt = new AbortController();
-  const stop = () => attempt.abort();
-  signal.addEventListener("abort", stop, { once: true });
-  if (signal.aborted) stop();
   let end = null;
   let answered = false;
   let timer = 0;
@@ -34,12 +31,10 @@ export async function readStream(http, url, headers, { signal, silenceMs, onFram
   };
   try {
     expect(OPENING_MS, ENDS.heldBack);
-    const answer = await http.get(url, { Accept: "text/event-stream", ...headers }, attempt.signal);
+    const answer = await http.get(url, { Accept: "text/event-stream", ...headers }, AbortSignal.any([signal, attempt.signal]));
     answered = true;
     if (answer.status === 204) return "over";
-    if (!/^text\/event-stream/.test(answer.headers.get("Content-Type") ?? "")) {
-      throw new Later("something on the way answered in the server's place");
-    }
+    await mustBe("text/event-stream", answer);
     const parser = createParser({
       onEvent: ({ event, id, data }) => onFrame({ event: event ?? "message", id: id ?? "", data }),
       onRetry,
@@ -60,7 +55,6 @@ export async function readStream(http, url, headers, { signal, silenceMs, onFram
     return ENDS.cut;
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
     attempt.abort();
   }
 }

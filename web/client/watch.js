@@ -3,7 +3,7 @@
 import { configOf } from "./config.js";
 import { Follower } from "./follower.js";
 import { Final, Http } from "./http.js";
-import { Backoff } from "./backoff.js";
+import { Backoff, pause } from "./backoff.js";
 import { JobTopic } from "./job.js";
 import { watchLife } from "./lifecycle.js";
 import { ListTopic } from "./list.js";
@@ -41,7 +41,7 @@ class Watch {
   constructor(topic, options) {
     this.#topic = topic;
     this.#options = options;
-    this.#base = new URL(options.base ?? new URL(".", globalThis.document?.baseURI ?? undefined));
+    this.#base = new URL(options.base ?? new URL(".", globalThis.document?.baseURI));
     this.#http = new Http(this.#base, options.getToken);
     this.#config = configOf(this.#http);
     const { signal } = options;
@@ -176,11 +176,4 @@ class Watch {
     this.#say(status);
     this.close();
   }
-}
-
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-  });
 }
