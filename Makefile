@@ -15,7 +15,7 @@ run:
 
 # TESTS=tests/store picks some; PYTEST_ARGS adds options.
 test: lint
-	@exec .venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGS) $(TESTS)
+	@exec .venv/bin/pytest -n 3 --dist loadfile $(PYTEST_ARGS) $(TESTS)
 
 test-slow:
 	@scripts/setup test

@@ -19,6 +19,8 @@ from tests.chaos.history import History
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
 from tests.support.server import SECRET, WAYS, Way, serving
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 5_000
 WATCHERS = 50
 FEWEST_CUTS = 20
