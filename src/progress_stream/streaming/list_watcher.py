@@ -53,7 +53,7 @@ class ListWatcher:
 
     __slots__ = (
         "bytes", "catching", "ends_at", "everything", "expires_at", "format", "gone", "hub", "jobs", "live", "on_end", "opened_at",
-        "owner", "pending", "place", "planned", "sink", "slot", "start", "topics",
+        "owner", "pending", "place", "planned", "shown_at", "sink", "slot", "start", "topics",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, sink: Sink, start: ListStart) -> None:
@@ -72,6 +72,8 @@ class ListWatcher:
         self.topics: dict[str, OwnerTopic] = {}
         #: Changed, and not yet shown to this one; while there is any, it is not live.
         self.pending: dict[str, None] = {}
+        #: When it was shown a job, while it is not live.
+        self.shown_at: dict[str, float] = {}
         #: Where it is in the whole list, as long as that is being shown.
         self.everything = False
         self.place: tuple[int, str] | None = None

@@ -19,7 +19,7 @@ from ..errors import StoreError
 from ..frames import sse
 from ..store.commands import Look
 from .list_watcher import ListStart, ListWatcher, OwnerTopic
-from .overview import Overview
+from .overview import SPACING_SECONDS, Overview
 from .sink import Sink
 
 if TYPE_CHECKING:
@@ -265,6 +265,8 @@ class Lists:
                     await asyncio.sleep(random.uniform(0.2, 1.0))
         finally:
             watcher.catching = False
+        if watcher.live:
+            watcher.shown_at.clear()
         self.catch_up(watcher)
 
     async def _plan(self, watcher: ListWatcher) -> None:
@@ -332,6 +334,9 @@ class Lists:
         through = self._overview.shown_through(self._heard_ms)
         listed = not watcher.pending and watcher.everything
         ids = await (self._listed(watcher) if listed else self._pending(watcher))
+        await self._keep_distance(watcher, ids)
+        for job in ids:
+            watcher.pending.pop(job, None)
         try:
             looks = await self._read(ids)
         except StoreError:
@@ -340,12 +345,20 @@ class Lists:
         found = [await self._completed(look) for look in looks]
         if watcher.gone:
             return False
+        watcher.shown_at.update(dict.fromkeys(ids, self._hub.now()))
         shown = (self._piece(watcher, job, look, listed) for job, look in zip(ids, found, strict=True))
         frames = [frame for frame in shown if frame]
         over = not watcher.pending and not watcher.everything
         if frames:
             watcher.write(self._joined(watcher, frames, through) if over else b"".join(frames))
         return over
+
+    async def _keep_distance(self, watcher: ListWatcher, ids: Sequence[str]) -> None:
+        """Until none of them was shown to this page a moment ago."""
+        shown = (watcher.shown_at.get(job, float("-inf")) for job in ids)
+        wait = max(shown, default=float("-inf")) + SPACING_SECONDS - self._hub.now()
+        if wait > 0:
+            await asyncio.sleep(wait)
 
     async def _listed(self, watcher: ListWatcher) -> list[str]:
         """The next of the whole list."""
