@@ -12,7 +12,12 @@ from typing import Self
 from urllib.parse import urlsplit
 
 END_OF_HEAD = b"\r\n\r\n"
-BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+#: As proxies say it: for people.
+APOLOGY = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+BAD_GATEWAY = (
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    % len(APOLOGY)
+) + APOLOGY
 
 
 class Proxy:
@@ -30,7 +35,7 @@ class Proxy:
         self.cut_after: tuple[int, int] | None = None
         #: A stream's bytes are kept until it has ended, those of any other answer are not.
         self.buffers = False
-        #: Answers 502 itself.
+        #: Answers 502 itself, with HTML.
         self.away = False
         #: Forwards no `Last-Event-ID`.
         self.eats_position = False
