@@ -17,7 +17,7 @@ from .. import tracing
 from ..auth import bearer, sessions, tickets
 from ..auth.bearer import Bearer
 from ..auth.who import Who
-from ..errors import AccessError, MissingScope, NotAuthenticated
+from ..errors import AccessError, MissingScope, NotAuthenticated, TokenExpired
 from .parts import Parts, parts_of
 from .problems import NO_TOKEN
 
@@ -80,18 +80,28 @@ def own_path(request: Request) -> str:
 async def verify(parts: Parts, token: str) -> Who:
     """Whose token or ticket this is. Raises NotAuthenticated, TokenExpired, StoreUnavailable."""
     if tickets.is_ticket(token):
-        record = await parts.store.send(parts.store.commands.get_record(tickets.KIND, tickets.key_of(token)))
-        return tickets.open_record(record, time.time())
+        return await _ticket_holder(parts, token)
     if sessions.is_session(token) and parts.sign_in is not None:
-        record = await parts.store.send(
-            parts.store.commands.get_record(sessions.KIND, sessions.key_of(token))
-        )
-        return sessions.open_record(record, time.time())
+        key = sessions.key_of(token)
+        record = await parts.store.send(parts.store.commands.get_record(sessions.KIND, key))
+        return sessions.open_record(record, key, time.time())
     if parts.verifier is None and parts.authenticate is None:
         raise NotAuthenticated("only sessions and tickets are taken here: sign in first")
     if parts.verifier is None:
         raise NotAuthenticated("only tickets are taken here beside the application's own session")
     return await parts.verifier.verify(token, time.time())
+
+
+async def _ticket_holder(parts: Parts, token: str) -> Who:
+    """One that was taken with a session is over with it. Raises NotAuthenticated, TokenExpired, StoreUnavailable."""
+    commands = parts.store.commands
+    record = await parts.store.send(commands.get_record(tickets.KIND, tickets.key_of(token)))
+    who = tickets.open_record(record, time.time())
+    if who.session is not None:
+        session = await parts.store.send(commands.get_record(sessions.KIND, who.session))
+        if sessions.is_over(session, time.time()):
+            raise TokenExpired("the ticket's session is over", who)
+    return who
 
 
 async def _ask_host(request: Request, parts: Parts) -> Who:

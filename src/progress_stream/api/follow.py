@@ -204,6 +204,7 @@ def _stream(
         owner=who.subject,
         ends_at=ends_at(request),
         expires_at=who.expires_at,
+        session=who.session,
         on_end=access.stream_ended(request, None if trace is None else tracing.Stream(job, trace)),
         address=access.address_of(request),
     )

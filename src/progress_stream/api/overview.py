@@ -69,6 +69,7 @@ def _stream(request: Request, who: Who, ids: tuple[str, ...] | None, now: int) -
         format=sse_of(request),
         ends_at=follow.ends_at(request),
         expires_at=who.expires_at,
+        session=who.session,
         on_end=access.stream_ended(request),
     )
     begin = now if start.only_new else since or 0

@@ -128,7 +128,9 @@ async def _end_session(parts: Parts, token: str) -> str:
     if record is None:
         return ""
     closed, id_token = sessions.ended(record, time.time())
-    await parts.store.send(commands.put_record(sessions.KIND, key, closed, sessions.REMEMBERED_SECONDS))
+    await parts.store.send(
+        commands.put_ended_session(sessions.KIND, key, closed, sessions.REMEMBERED_SECONDS)
+    )
     return id_token
 
 

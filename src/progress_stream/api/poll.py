@@ -59,6 +59,7 @@ async def answer(
             format=formats.WAKING,
             owner=who.subject,
             expires_at=who.expires_at,
+            session=who.session,
             on_end=access.stream_ended(request),
             address=access.address_of(request),
         )

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import secrets
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ..errors import NotAuthenticated, TokenExpired
@@ -59,14 +60,23 @@ def key_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def open_record(record: bytes | None, now: float) -> Who:
+def open_record(record: bytes | None, key: str, now: float) -> Who:
     """Who signed in; None is a session that nobody has. Raises NotAuthenticated, TokenExpired."""
     if record is None:
         raise NotAuthenticated("there is no such session")
-    who, _ = _read(record)
+    who = replace(_read(record)[0], session=key)
     if who.has_expired(now):
         raise TokenExpired("the session has expired", who)
     return who
+
+
+def is_over(record: bytes | None, now: float) -> bool:
+    """Whether nobody can do anything with it any more."""
+    try:
+        open_record(record, "", now)
+    except (NotAuthenticated, TokenExpired):
+        return True
+    return False
 
 
 def ended(record: bytes, now: float) -> tuple[bytes, str]:

@@ -46,7 +46,7 @@ class Issued(NamedTuple):
 
 
 def issue(who: Who, jobs: Collection[str] | None, seconds: float, now: float) -> Issued:
-    """A ticket to read these jobs, or with None all of the caller's own; never for longer than the caller's token.
+    """A ticket to read these jobs, or with None all of the caller's own; never for longer than the caller's token or session.
 
     Which of the jobs exist and whose they are is asked at each use, and not here.
     Raises MissingScope, TokenExpired, InvalidInput; NotAuthenticated for a ticket, which makes no others.
@@ -66,6 +66,7 @@ def issue(who: Who, jobs: Collection[str] | None, seconds: float, now: float) ->
         # that leaks should not open every owner's jobs, those of tomorrow included.
         "any_owner": named is not None and ADMIN in who.scopes,
         "expires_at": expires_at,
+        "session": who.session,
     }
     return Issued(token, key_of(token), json.dumps(record).encode(), expires_at)
 
@@ -103,6 +104,7 @@ def _who_of(record: bytes) -> Who:
                 "jobs": None | list() as jobs,
                 "any_owner": bool(any_owner),
                 "expires_at": int() | float() as expires_at,
+                "session": None | str() as session,
             }:
                 # Told again here: without names a ticket never reaches beyond its subject.
                 return Who(
@@ -112,6 +114,7 @@ def _who_of(record: bytes) -> Who:
                     None if jobs is None else frozenset(jobs),
                     "ticket",
                     any_owner and jobs is not None,
+                    session,
                 )
     except (ValueError, TypeError):
         pass

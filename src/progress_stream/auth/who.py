@@ -28,6 +28,8 @@ class Who:
     kind: Literal["token", "ticket", "host"] = "token"
     #: A ticket's that an administrator took for `jobs`: these, whoever owns them, and nothing else of an admin's.
     any_owner: bool = False
+    #: The key of the session that this is, or that a ticket was taken with: with it both are over.
+    session: str | None = None
 
     def require(self, scope: str) -> None:
         """Raises MissingScope unless `scope` was granted."""

@@ -316,6 +316,11 @@ class Commands:
     def put_record(self, kind: str, key: str, value: bytes, seconds: int) -> Command[None]:
         return Command((("SET", self.keys.record(kind, key), value, "EX", seconds),), lambda _: None)
 
+    def put_ended_session(self, kind: str, key: str, value: bytes, seconds: int) -> Command[None]:
+        """As `put_record`, and the streams of the session hear of it."""
+        kept = ("SET", self.keys.record(kind, key), value, "EX", seconds)
+        return Command((kept, ("PUBLISH", self.keys.session_channel(key), b"")), lambda _: None)
+
     def get_record(self, kind: str, key: str) -> Command[bytes | None]:
         return Command((("GET", self.keys.record(kind, key)),), lambda replies: replies[0])
 

@@ -74,6 +74,10 @@ class Keys:
     def probe(self, process: str) -> str:
         return f"{self.namespace}:{self.database}:probe:{process}"
 
+    def session_channel(self, session: str) -> str:
+        """Where it is told that a session was ended."""
+        return f"{self.namespace}:{self.database}:session:{session}"
+
     def marker(self) -> str:
         """Set once, random: when it is another one, Redis was emptied (FLUSHALL leaves the replid as it was)."""
         return f"{self.namespace}:marker"

@@ -26,6 +26,7 @@ from ..store import messages
 from ..store.aio import AsyncStore
 from ..store.wakeups import Wakeups
 from .history import History
+from .leaving import Leaving
 from .lists import Lists
 from .livepath import LivePath
 from .lives import Client, Lives
@@ -69,6 +70,7 @@ class Hub:
         self.path = LivePath(probe_store or store, self.wakeups, self.tally, self._doubt_all)
         self.history = History(self)
         self.lists = Lists(self, self.spawn)
+        self._leaving = Leaving(store, self.wakeups, self.spawn, self.end)
         self._lives = Lives(settings, self.end, self.tally.publish)
         self._topics: dict[bytes, LiveTopic] = {}
         self._tails = Tails(self, self._topics.values)
@@ -198,6 +200,7 @@ class Hub:
         self.by_owner[watcher.owner] += 1
         self.count += 1
         self._lives.keep(watcher)
+        self._leaving.enter(watcher)
 
     def _topic(self, job: str) -> LiveTopic:
         channel = self.store.commands.keys.channel(job).encode()
@@ -216,6 +219,7 @@ class Hub:
         watcher.live = False
         watcher.depart()
         self._lives.forget(watcher)
+        self._leaving.leave(watcher)
         self.count -= 1
         self.by_owner[watcher.owner] -= 1
         if not self.by_owner[watcher.owner]:
@@ -262,7 +266,7 @@ class Hub:
     # -- what is heard
 
     def _confirmed(self, channel: bytes) -> None:
-        if self.path.takes_confirmation(channel):
+        if self.path.takes_confirmation(channel) or self._leaving.takes_confirmation(channel):
             return
         topic = self._topics.get(channel)
         if topic is None:
@@ -276,7 +280,7 @@ class Hub:
             self.spawn(self._tails.check_now())
 
     def _heard(self, channel: bytes, payload: bytes) -> None:
-        if self.path.takes(channel, payload):
+        if self.path.takes(channel, payload) or self._leaving.takes(channel):
             return
         topic = self._topics.get(channel)
         if topic is None:

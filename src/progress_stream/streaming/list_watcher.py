@@ -30,6 +30,7 @@ class ListStart:
     format: Format = SSE
     ends_at: float | None = None
     expires_at: float | None = None
+    session: str | None = None
     on_end: Callable[[float, int], None] | None = None
 
 
@@ -53,7 +54,7 @@ class ListWatcher:
 
     __slots__ = (
         "bytes", "catching", "ends_at", "everything", "expires_at", "format", "gone", "hub", "jobs", "live", "on_end", "opened_at",
-        "owner", "pending", "place", "planned", "shown_at", "sink", "slot", "start", "topics",
+        "owner", "pending", "place", "planned", "session", "shown_at", "sink", "slot", "start", "topics",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, sink: Sink, start: ListStart) -> None:
@@ -65,6 +66,7 @@ class ListWatcher:
         self.format = start.format
         self.ends_at = start.ends_at
         self.expires_at = start.expires_at
+        self.session = start.session
         self.on_end = start.on_end
         self.opened_at = hub.now()
         self.bytes = 0

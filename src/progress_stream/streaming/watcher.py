@@ -32,7 +32,7 @@ class Watcher:
 
     __slots__ = (
         "address", "bytes", "catching", "ends_at", "epoch", "expires_at", "format", "gone", "hub", "live", "malformed", "n",
-        "on_end", "opened_at", "owner", "replay_n", "sink", "slot", "topic",
+        "on_end", "opened_at", "owner", "replay_n", "session", "sink", "slot", "topic",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, topic: LiveTopic, sink: Sink, start: Start) -> None:
@@ -46,6 +46,7 @@ class Watcher:
         self.format = start.format
         self.ends_at = start.ends_at
         self.expires_at = start.expires_at
+        self.session = start.session
         self.on_end = start.on_end
         self.address = start.address
         self.opened_at = hub.now()
@@ -89,7 +90,7 @@ class Watcher:
 class Start:
     """With what a watcher begins. `position` None: malformed. `ends_at` in the hub's clock, `expires_at` in Unix time."""
 
-    __slots__ = ("address", "ends_at", "expires_at", "format", "on_end", "owner", "position")
+    __slots__ = ("address", "ends_at", "expires_at", "format", "on_end", "owner", "position", "session")
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class Start:
         owner: str | None = None,
         ends_at: float | None = None,
         expires_at: float | None = None,
+        session: str | None = None,
         on_end: Callable[[float, int], None] | None = None,
         address: str | None = None,
     ) -> None:
@@ -107,6 +109,7 @@ class Start:
         self.owner = owner
         self.ends_at = ends_at
         self.expires_at = expires_at
+        self.session = session
         self.on_end = on_end
         self.address = address
 

@@ -13,13 +13,13 @@ SCOPES = frozenset({"jobs:read", "jobs:write"})
 def test_a_session_speaks_for_whoever_signed_in_until_it_is_over() -> None:
     """Then it is told from one that never was."""
     session = sessions.begin("alice", SCOPES, 60, NOW, "an id token")
-    who = sessions.open_record(session.record, NOW + 59)
+    who = sessions.open_record(session.record, session.key, NOW + 59)
 
     assert ("alice", SCOPES, NOW + 60) == (who.subject, who.scopes, who.expires_at)
     with pytest.raises(TokenExpired):
-        sessions.open_record(session.record, NOW + 60)
+        sessions.open_record(session.record, session.key, NOW + 60)
     with pytest.raises(NotAuthenticated):
-        sessions.open_record(None, NOW)
+        sessions.open_record(None, "", NOW)
 
 
 def test_the_session_itself_is_in_no_record_and_in_no_text() -> None:
@@ -39,7 +39,7 @@ def test_an_ended_session_is_over_and_gives_its_id_token_once() -> None:
     assert "an id token" == id_token
     assert b"an id token" not in closed
     with pytest.raises(TokenExpired):
-        sessions.open_record(closed, NOW + 1)
+        sessions.open_record(closed, "", NOW + 1)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_ended_session_is_over_and_gives_its_id_token_once() -> None:
 def test_a_record_that_is_none_opens_nothing(record: bytes) -> None:
     """And raises nothing else."""
     with pytest.raises(NotAuthenticated):
-        sessions.open_record(record, NOW)
+        sessions.open_record(record, "", NOW)
 
 
 @pytest.mark.parametrize(

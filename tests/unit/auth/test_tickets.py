@@ -160,13 +160,14 @@ def test_only_what_has_the_form_is_a_ticket(text: str) -> None:
     assert not is_ticket("pst_" + "a" * 43 + "\n")
 
 
-GOOD = {"subject": "alice", "jobs": None, "any_owner": False, "expires_at": NOW + 60}
+GOOD = {"subject": "alice", "jobs": None, "any_owner": False, "expires_at": NOW + 60, "session": None}
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"subject": 1},
+        {"session": 1},
         {"jobs": "j1"},
         {"jobs": [[1]]},
         {"any_owner": 1},
