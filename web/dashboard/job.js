@@ -211,7 +211,7 @@ export class JobView {
     put(pill, state.stalled ? "Stalled" : STATES[state.state]);
     const attempt = state.attempt > 1 && `attempt ${state.attempt}${state.max_attempts ? ` of ${state.max_attempts}` : ""}`;
     $("job-meta").title = state.id;
-    put($("job-meta"), [state.actor, attempt, state.id].filter(Boolean).join(" · "));
+    put($("job-meta"), [state.title && state.actor, attempt, state.id].filter(Boolean).join(" · "));
   }
 
   #paintGauge(state) {

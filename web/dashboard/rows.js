@@ -75,6 +75,7 @@ export class Rows {
 class Row {
   #created;
   #title = make("a", "row-title");
+  #kind = "";
   #about = make("span", "row-about quiet");
   #pill = make("span", "pill");
   #share = make("span", "row-share");
@@ -96,6 +97,8 @@ class Row {
     this.element.dataset.look = look;
     this.element.dataset.actor = state.actor;
     put(this.#title, state.title || state.actor);
+    // Where it has no title it goes by its actor; once is enough.
+    this.#kind = state.title ? `${state.actor} · ` : "";
     this.#pill.dataset.state = look;
     put(this.#pill, state.stalled ? "Stalled" : STATES[state.state]);
     // Its place stays, so that nothing moves when it comes and goes.
@@ -106,7 +109,7 @@ class Row {
   }
 
   tick() {
-    put(this.#about, `${this.element.dataset.actor} · ${ago(this.#created)}`);
+    put(this.#about, this.#kind + ago(this.#created));
   }
 
   strike() {
