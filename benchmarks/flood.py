@@ -1,8 +1,9 @@
 """What does it cost the server to bring a flood of one job's events to 1,000 watchers?
 
-CPU seconds of the server process (user and system, read from /proc) per million deliveries: by the hand-over, by plain
-ASGI `send`, by the way that tutorials show (an XREAD BLOCK and a generator for each watcher), and by a bare asyncio
-server that only writes the same bytes. Events of about 230 bytes come from the real reporter at a steady rate.
+CPU seconds of the server process (user and system, read from /proc) per million deliveries: by the hand-over, by plain ASGI
+`send`, by the way that tutorials show (an XREAD BLOCK and a generator for each watcher), and by a bare asyncio server that
+only writes the same bytes; and by nchan in nginx, where that is installed. Events of about 230 bytes come from the real
+reporter at a steady rate.
 
 What would fool the reader:
 - The rate decides. At 1,000 events a second 20 of them share one write; at 40 a second each is a write of its own, and
@@ -12,6 +13,7 @@ What would fool the reader:
 - The tutorials' way falls behind the flood, and so reads many events at once: its cost an event is lower than it would be
   for a server that keeps up. It gets fewer events, for time's sake; it is measured until the last one has arrived.
 - Redis, the reporter and the watchers are not in the figures. The tutorials' way makes Redis answer each watcher.
+- nchan takes its messages by HTTP, pipelined, and that is in its figure; it writes each event by itself, whatever the rate.
 - The bare server is no product: no positions, no Redis, no one who may be slow. It is the floor that the kernel sets.
 """
 
@@ -22,6 +24,7 @@ from collections import defaultdict
 from statistics import median
 from time import monotonic
 
+from .support import nchan
 from .support.stage import Stage, Way, private_redis, stage
 from .support.table import figure, table
 
@@ -45,8 +48,9 @@ SHORT_TRICKLE = Load("trickle", 40, 0.5)
 YARDSTICKS: tuple[tuple[Way, Way], ...] = (
     ("hand-over", "bare"),
     ("send", "hand-over"),
-    ("tutorial", "hand-over"),
 )
+#: Of a flood, in which we gather and they do not.
+GOALS: dict[Way, float] = {"nchan": 1 / 20, "tutorial": 1 / 60}
 
 
 def one(ground: Stage, load: Load) -> tuple[float, float]:
@@ -67,7 +71,11 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
-    ways: tuple[Way, ...] = ("hand-over", "send", "bare")
+    ways: list[Way] = ["hand-over", "send", "bare"]
+    if nchan.module() is None:
+        print(nchan.MISSING)
+    else:
+        ways.append("nchan")
     seen: defaultdict[tuple[str, Way], list[float]] = defaultdict(list)
     with private_redis() as url:
         for _ in range(options.repeats):  # interleaved: what else the machine does falls on all
@@ -87,6 +95,12 @@ def main() -> None:
         for way, yardstick in YARDSTICKS:
             value, other = median(seen[name, way]), median(seen[name, yardstick])
             figure(f"{name}_{way}", value, "CPU-s/million", other, yardstick)
+        for other_way, goal in GOALS.items():
+            if seen[name, other_way]:
+                figure(
+                    f"{name}_vs_{other_way}", median(seen[name, "hand-over"]), "CPU-s/million", median(seen[name, other_way]),
+                    other_way, goal if name == "flood" else None,
+                )  # fmt: skip
 
 
 if __name__ == "__main__":

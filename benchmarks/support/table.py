@@ -17,7 +17,16 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         print("  ".join(padded).rstrip())
 
 
-def figure(name: str, value: float, unit: str, yardstick_value: float, yardstick: str) -> None:
-    """One measured value beside that of a yardstick of the same run."""
+def figure(
+    name: str, value: float, unit: str, yardstick_value: float, yardstick: str, goal: float | None = None
+) -> None:
+    """One measured value beside that of a yardstick of the same run; with what the ratio may be at most."""
     ratio = value / yardstick_value if yardstick_value else float("inf")
-    print(f"figure {name} {value:.3g} {unit} ratio {ratio:.2f} vs {yardstick}")
+    judged = "" if goal is None else f" goal {goal:g} {'met' if ratio <= goal else 'missed'}"
+    print(f"figure {name} {value:.3g} {unit} ratio {ratio:.3g} vs {yardstick}{judged}", flush=True)
+
+
+def absolute(name: str, value: float, unit: str, goal: float | None = None) -> None:
+    """One measured value that stands by itself: a count, or bytes; with what it may be at most."""
+    judged = "" if goal is None else f" goal {goal:g} {'met' if value <= goal else 'missed'}"
+    print(f"figure {name} {value:.3g} {unit}{judged}", flush=True)
