@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from progress_stream.api.app import create_app
 from progress_stream.settings import load
-from tests.browser.conftest import ARGUMENTS, NAMES
+from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.contract.test_list import make, move
 from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Site, serving
@@ -102,7 +102,7 @@ def requests(browser: Browser, site: Site) -> None:
 
 
 def main() -> None:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         print("no browser: nothing is measured")
         return

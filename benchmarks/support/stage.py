@@ -87,13 +87,20 @@ class Stage:
 
 @contextmanager
 def private_redis() -> Iterator[str]:
-    """The URL of a server of our own, on the other core like all that is not measured."""
+    """The URL of a Redis of our own."""
+    with private_server() as server:
+        yield server.url()
+
+
+@contextmanager
+def private_server() -> Iterator[EmbeddedRedis]:
+    """A Redis of our own, on the other core like all that is not measured."""
     machine.pin(machine.OTHER_CORE)
     with (
         tempfile.TemporaryDirectory(prefix="progress-stream-") as folder,
         EmbeddedRedis.start(Path(folder)) as server,
     ):
-        yield server.url()
+        yield server
 
 
 @contextmanager
