@@ -3,6 +3,7 @@
 hand-over  progress_stream as `progress-stream serve` runs it
 send       the same application under uvicorn's own HTTP protocol
 tutorial   Starlette, sse-starlette and an XREAD BLOCK for each watcher, as tutorials have it
+hello      Starlette's shortest answer, under the same uvicorn: what a request costs before anything is done for it
 bare       an asyncio protocol that writes the same frames on a timer: no HTTP, no Redis, no positions; a floor, no product
 """
 
@@ -21,6 +22,7 @@ from pydantic import SecretStr
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from progress_stream import events
@@ -77,6 +79,22 @@ def _tutorial(settings: Settings) -> None:
     listener = listen("127.0.0.1", 0, settings)
     _say(url_of(listener))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _hello(settings: Settings) -> None:
+    async def hello(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    listener = listen("127.0.0.1", 0, settings)
+    _say(url_of(listener))
+    config = uvicorn.Config(
+        Starlette(routes=[Route("/", hello)]),
+        log_level="warning",
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -145,6 +163,7 @@ def main() -> None:
         "hand-over": lambda: _ours(settings),
         "send": lambda: _ours(settings, http="httptools"),
         "tutorial": lambda: _tutorial(settings),
+        "hello": lambda: _hello(settings),
         "bare": lambda: _bare(settings),
     }
     serve[way]()

@@ -22,7 +22,7 @@ from . import machine, nchan
 from .crowd import Crowd
 from .load import DATA, OWNER, SECRET, TYPE
 
-Way = Literal["hand-over", "send", "tutorial", "bare", "nchan"]
+Way = Literal["hand-over", "send", "tutorial", "bare", "nchan", "hello"]
 WAYS: tuple[Way, ...] = get_args(Way)
 #: What nchan is given: an event as our own frames carry it.
 MESSAGE = events.encode(events.make("0" * 36, TYPE, at=events.now_text(), data=DATA, attempt=1))
@@ -46,7 +46,7 @@ class Stage:
     @property
     def ids_at_start(self) -> int:
         """`id:` lines that a watcher gets of a job that was only begun: its position, `queued`, `started`."""
-        return {"hand-over": 3, "send": 3, "tutorial": 2, "bare": 1, "nchan": 1}[self.way]
+        return {"hand-over": 3, "send": 3, "tutorial": 2, "bare": 1, "nchan": 1, "hello": 0}[self.way]
 
     @contextmanager
     def job(self) -> Iterator[Job]:
