@@ -19,7 +19,7 @@ test: lint
 
 test-slow:
 	@scripts/setup test
-	@exec .venv/bin/pytest -m slow -n 2 $(PYTEST_ARGS) tests
+	@exec .venv/bin/pytest -m slow -n 2 --dist loadgroup $(PYTEST_ARGS) tests
 
 lint:
 	@scripts/setup test

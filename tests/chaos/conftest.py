@@ -10,6 +10,13 @@ from progress_stream.settings import Settings, load
 from tests.support.server import SECRET
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One after another: each of them keeps a core busy and watches how long things take."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("chaos"))
+
+
 @pytest.fixture
 def settings(redis_url: str, broker_url: str, namespace: str, tmp_path: Path) -> Settings:
     return load(

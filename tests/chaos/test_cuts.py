@@ -19,7 +19,8 @@ from tests.chaos.history import History
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
 from tests.support.server import SECRET, WAYS, Way, serving
 
-pytestmark = pytest.mark.slow
+#: A crowd in Python, in one process with all its cuts: on a slow machine it takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 EVENTS = 5_000
 WATCHERS = 50

@@ -168,7 +168,7 @@ async def crowd(
     seed: int,
     cut_every: int = 1,
     faults: Callable[[list[str]], Awaitable[None]] | None = None,
-    seconds: float = 90,
+    seconds: float = 240,
 ) -> History:
     """So many watchers until all were told to stop, or the time is over; every `cut_every`th is cut at random bytes.
 
