@@ -55,6 +55,10 @@ class Program:
         self._ready.set()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def port(self) -> int:
         return urlsplit(self.said).port or 0
 
