@@ -2,7 +2,7 @@
 # make test   everything set up, and every check
 # make test-slow   what takes minutes: doctor behind real proxies, what only time shows
 # make lint   the checks that start nothing
-# make bench  the figures: flood, idle, track, listing, page, spread (two minutes each at most; ONLY=flood one of them, ONLY=takeover ten minutes)
+# make bench  the figures, two minutes each at most (ONLY=flood one of them, ONLY=takeover ten minutes); docs/performance.md is made from them
 PORT ?= 8000
 DATA ?= data
 
@@ -15,7 +15,7 @@ run:
 
 # TESTS=tests/store picks some; PYTEST_ARGS adds options.
 test: lint
-	@exec .venv/bin/pytest -n 3 --dist loadfile $(PYTEST_ARGS) $(TESTS)
+	@exec .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TESTS)
 
 test-slow:
 	@scripts/setup test
@@ -25,7 +25,8 @@ lint:
 	@scripts/setup test
 	@scripts/lint
 
-ONLY ?= flood idle track listing page spread
+ONLY ?= flood many resume idle connect append track listing page spread
 bench:
 	@scripts/setup test
+	@scripts/system-packages bench
 	@set -e; for one in $(ONLY); do echo "== $$one"; .venv/bin/python -m "benchmarks.$$one"; done

@@ -14,74 +14,39 @@ What would fool the reader:
 from __future__ import annotations
 
 import argparse
-import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from statistics import median
-from typing import Any
 
-from progress_stream import events, jobs
 from progress_stream.settings import load
-from progress_stream.store.calls import script
-from progress_stream.store.commands import Started
 from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
 
 from .support import machine
-from .support.load import DATA, OWNER, TYPE
+from .support.attempt import Attempt, Words, load_scripts, send
+from .support.load import TYPE
 from .support.stage import private_server
 from .support.table import figure, table
 
-#: Calls of one pipeline, and events of one measurement.
-PIPELINE = 100
+#: Of one measurement.
 EVENTS = 40_000
 HISTORY = 1_000
 #: At most so many times the bare cost, by events a call.
 GOALS = {1: 5.0, 20: 2.5}
 
 
-class Attempt:
-    """A running job, written to as its reporter would."""
-
-    def __init__(self, store: SyncStore) -> None:
-        self._store = store
-        header = jobs.Header(str(uuid.uuid4()), "bench", owner=OWNER, created_at=int(time.time() * 1000))
-        self.job = header.id
-        queued = events.make(self.job, "queued", at=events.now_text())
-        store.send(store.commands.create(header, queued, confirmed=True))
-        begun = events.make(self.job, "started", at=events.now_text())
-        started = store.send(store.commands.start(header, begun, "nonce", may_create=False))
-        assert isinstance(started, Started)
-        self.state = jobs.fold(jobs.new(header), {**begun, "attempt": 1})
-        self.data = events.encode(events.make(self.job, TYPE, at=events.now_text(), data=DATA, attempt=1))
-        self._sequence = 1
-
-    def calls(self, count: int, together: int) -> Iterator[tuple[Any, ...]]:
-        """So many events, so many a call, each as the words that are sent."""
-        for _ in range(count // together):
-            call = self._store.commands.append(
-                self.job, 1, "nonce", self._sequence, [(TYPE, self.data)] * together, self.state
-            )
-            self._sequence += together
-            yield ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-
-    def bare(self, count: int) -> Iterator[tuple[Any, ...]]:
-        for _ in range(count):
-            yield ("XADD", f"bare:{self.job}", "MAXLEN", "~", HISTORY, "*", "t", TYPE, "d", self.data)
-            yield ("PUBLISH", f"bare:{self.job}", self.data)
+def bare(attempt: Attempt, count: int) -> Iterator[Words]:
+    """What is appended, without anything around it."""
+    for _ in range(count):
+        yield ("XADD", f"bare:{attempt.job}", "MAXLEN", "~", HISTORY, "*", "t", TYPE, "d", attempt.data)
+        yield ("PUBLISH", f"bare:{attempt.job}", attempt.data)
 
 
-def sent(store: SyncStore, words: Iterator[tuple[Any, ...]]) -> None:
-    """In pipelines; raises what Redis answered to any of them."""
-    while True:
-        pipeline = store.client.pipeline(transaction=False)
-        for one in (word for word, _ in zip(words, range(PIPELINE), strict=False)):
-            pipeline.execute_command(*one)  # type: ignore[no-untyped-call]
-        if not len(pipeline):
-            return
-        pipeline.execute()
+def calls(attempt: Attempt, count: int, together: int) -> Iterator[Words]:
+    """So many events, so many a call."""
+    return (attempt.call(together) for _ in range(count // together))
 
 
 @contextmanager
@@ -102,18 +67,18 @@ def main() -> None:
         settings = load(redis_url=server.url(), history_events=HISTORY)
         store = SyncStore(sync_client(server.url(), connections=1), settings)
         attempt = Attempt(store)
-        ways: dict[str, Callable[[], Iterator[tuple[Any, ...]]]] = {
-            "bare": lambda: attempt.bare(EVENTS),
-            "1 a call": lambda: attempt.calls(EVENTS, 1),
-            "20 a call": lambda: attempt.calls(EVENTS, 20),
+        ways: dict[str, Callable[[], Iterator[Words]]] = {
+            "bare": lambda: bare(attempt, EVENTS),
+            "1 a call": lambda: calls(attempt, EVENTS, 1),
+            "20 a call": lambda: calls(attempt, EVENTS, 20),
         }
-        store.client.script_load(script("append").source)
+        load_scripts(store)
         for way in ways.values():
-            sent(store, (word for word, _ in zip(way(), range(2 * HISTORY), strict=False)))
+            send(store, islice(way(), 2 * HISTORY))
         for _ in range(options.repeats):
             for name, way in ways.items():
                 with measured(server.pid, seen[name], EVENTS):
-                    sent(store, way())
+                    send(store, way())
         store.close()
     table(
         ("way", "", "Redis CPU µs an event", "least", "most", "runs"),
@@ -122,9 +87,9 @@ def main() -> None:
             for name, values in seen.items()
         ],
     )
-    bare = median(seen["bare"])
+    least = median(seen["bare"])
     for together, goal in GOALS.items():
-        figure(f"append_{together}", median(seen[f"{together} a call"]), "µs/event", bare, "bare", goal)
+        figure(f"append_{together}", median(seen[f"{together} a call"]), "µs/event", least, "bare", goal)
 
 
 if __name__ == "__main__":

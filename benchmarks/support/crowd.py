@@ -2,6 +2,7 @@
 
 As a program it takes orders on its standard input, a line each, and answers each with one line:
 `open <how many> <ids each> <path>…` connects (the paths in turn) and waits until each has seen so many `id:` lines;
+`storm` the same, all at once;
 `until <ids>` waits until each has; `ended` waits until all streams are over. The answer is the least and the most ids seen.
 """
 
@@ -38,11 +39,11 @@ class _Crowd:
         self._over = 0
         self._buffer = bytearray(1024 * 1024)
 
-    def open(self, count: int, ids: int, *paths: str) -> None:
+    def open(self, count: int, ids: int, *paths: str, window: int = _WINDOW) -> None:
         waiting: set[int] = set()
         for path in islice(cycle(paths), count):
             waiting.add(self._connect(path))
-            while len(waiting) >= _WINDOW:
+            while len(waiting) >= window:
                 self._round(0.0)
                 waiting = {one for one in waiting if self._seen[one] < ids}
         self.until(ids)
@@ -102,6 +103,10 @@ class Crowd:
         """Raises RuntimeError when a watcher has seen more or fewer than so many ids."""
         self._say(f"open {count} {ids} {' '.join(paths)}", ids)
 
+    def storm(self, count: int, ids: int, *paths: str) -> None:
+        """As `open`, but nobody waits for anybody."""
+        self._say(f"storm {count} {ids} {' '.join(paths)}", ids)
+
     def until(self, ids: int) -> None:
         """Raises RuntimeError when a watcher has seen more."""
         self._say(f"until {ids}", ids)
@@ -135,6 +140,8 @@ def main() -> None:
         match line.split():
             case ["open", count, ids, *paths]:
                 crowd.open(int(count), int(ids), *paths)
+            case ["storm", count, ids, *paths]:
+                crowd.open(int(count), int(ids), *paths, window=int(count) + 1)
             case ["until", ids]:
                 crowd.until(int(ids))
             case ["ended"]:
