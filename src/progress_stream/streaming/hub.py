@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 #: a million deliveries with a write each, 0.26 s gathered (one core).
 GATHER_SECONDS: Final = 0.02
 #: Gathered for so long by each watcher, at most the above: a round of writes takes about a tenth of it, and where few watch, no
-#: event waits. With one watcher and an event every 10 ms the median from append to arrival was 10.0 ms gathered for 20 ms, is 1.6 ms.
+#: event waits. With one watcher and an event every 10 ms the median from append to arrival was 10.0 ms gathered for 20 ms, and
+#: is 1.6 ms.
 _GATHER_SECONDS_EACH: Final = 0.000_1
 #: Between two looks at the switch, which is promised to be noticed within 3 s; and the time over which open streams end then.
 SWITCH_SECONDS: Final = 1.0
