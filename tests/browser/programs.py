@@ -17,6 +17,8 @@ from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
 from tests.support.redis import RedisServer
 
+#: What `progress-stream serve` prints before its address.
+LISTENING = "progress-stream: listening on "
 START_SECONDS = 60
 END_SECONDS = 20
 SECRET = "a secret for the length of these tests"

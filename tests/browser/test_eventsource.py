@@ -34,7 +34,7 @@ READ = """({ paths, types }) => Promise.all(paths.map((path) => new Promise((res
 #: Goes on until the server says 204.
 FOLLOW_TO_THE_END = """({ path, credentials = false, types = ["message"] }) => new Promise((resolve) => {
   const seen = [];
-  const source = new EventSource(path, { withCredentials: credentials });
+  const source = (window.source = new EventSource(path, { withCredentials: credentials }));
   for (const type of types) source.addEventListener(type, (event) => seen.push(event.lastEventId));
   source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(seen); };
 })"""
@@ -207,7 +207,8 @@ class TestAnotherOrigin:
                 "types": ["queued", "started", "line", "succeeded"],
             },
         )  # fmt: skip
-        eventually(lambda: way.carrying())
+        # A first connection that is cut before its answer came is no reconnect: Firefox may not come back from it.
+        until(page, "window.source?.readyState === EventSource.OPEN")
         job.append(count=3)
         way.cut()
         job.append(count=3)

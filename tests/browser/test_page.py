@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.programs import Dev, Program
+from tests.browser.programs import LISTENING, Dev, Program
 from tests.support.proxy import Proxy
 
 ROWS = 2_000
 TEMPLATE = "Hi {{first_name}}, I saw that {{company|your firm}} is growing."
 #: How `serve` says where it is.
-LISTENING = "progress-stream: listening on "
 #: The log of a job that only begins and ends: each line once.
 LIFE = [re.compile(text) for text in ("Waiting", "Started", "Finished")]
 #: Keeps every value that the bar ever shows.

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from benchmarks.support.machine import tree
 from progress_stream.api.app import create_app
 from progress_stream.settings import Settings, load
-from tests.browser.programs import Program
+from tests.browser.programs import LISTENING, Program
 from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Site, running
 from tests.support.streams import request
@@ -31,7 +31,6 @@ from tests.support.waiting import until
 
 WATCHERS = 100
 EVENTS = 1_000
-LISTENING = "progress-stream: listening on "
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +203,8 @@ def traced() -> Iterator[None]:
 
 def test_an_idle_stream_is_no_task_and_few_bytes(settings: Settings, server: RedisServer) -> None:
     """Of Python's own memory, by tracemalloc; the clients' sockets, which lie in this process too, are among it."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4_096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4_096, hard)), hard))
     app = create_app(settings)
     hub = app.state.parts.hub
     with ExitStack() as stack, running(app, settings) as (url, web), server.client(0) as client:

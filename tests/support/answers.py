@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
 
 from progress_stream.frames.sse import MEDIA_TYPE
+from tests.support.loopback import Handler, Loopback
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,13 @@ class Asked:
     position: str | None
 
 
-class Answers:
+class Answers(Loopback):
     """Each path has its answers, one a request; 204 when there are no more. `/` is an empty page."""
 
     def __init__(self) -> None:
         self._answers: dict[str, list[Answer]] = {}
         self._asked: dict[str, list[Asked]] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(self._handler())
 
     def prepare(self, path: str, *answers: Answer) -> str:
         self._answers[path] = list(answers)
@@ -47,10 +41,10 @@ class Answers:
     def asked(self, path: str) -> list[Asked]:
         return list(self._asked[path])
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[Handler]:
         answers, asked = self._answers, self._asked
 
-        class Handler(BaseHTTPRequestHandler):
+        class Told(Handler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -70,15 +64,4 @@ class Answers:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            def log_message(self, *_: Any) -> None:
-                return
-
-        return Handler
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return Told

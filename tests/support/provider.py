@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs
 
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
+from tests.support.loopback import Handler, Loopback
+
 CLIENT = "progress"
 SECRET = "a secret between the two, of some length"
 
 
-class Provider:
+class Provider(Loopback):
     """Whoever comes with a code is `subject`. `claims` and `algorithm` change what its next ID token says."""
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Provider:
         #: The nonce of the sign-in that is under way.
         self.nonce = ""
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        super().__init__(self._handler())
 
     @property
     def issuer(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.url
 
     def rotate(self) -> None:
         """The old key is published no more."""
@@ -67,10 +67,10 @@ class Provider:
         signed = jwt.encode(header, claims, key, algorithms=[self.algorithm])
         return {"access_token": "opaque", "token_type": "Bearer", "expires_in": 60, "id_token": signed}
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[Handler]:
         provider = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Told(Handler):
             def do_GET(self) -> None:
                 provider.asked.append(self.path)
                 keys = {"keys": [provider.key.as_dict(private=False)]}
@@ -89,15 +89,4 @@ class Provider:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *_: Any) -> None:
-                return
-
-        return Handler
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return Told

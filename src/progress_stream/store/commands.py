@@ -318,8 +318,8 @@ class Commands:
 
     def put_ended_session(self, kind: str, key: str, value: bytes, seconds: int) -> Command[None]:
         """As `put_record`, and the streams of the session hear of it."""
-        kept = ("SET", self.keys.record(kind, key), value, "EX", seconds)
-        return Command((kept, ("PUBLISH", self.keys.session_channel(key), b"")), lambda _: None)
+        told = ("PUBLISH", self.keys.session_channel(key), b"")
+        return Command((*self.put_record(kind, key, value, seconds).lines, told), lambda _: None)
 
     def get_record(self, kind: str, key: str) -> Command[bytes | None]:
         return Command((("GET", self.keys.record(kind, key)),), lambda replies: replies[0])

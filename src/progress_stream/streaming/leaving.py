@@ -34,7 +34,6 @@ class Leaving:
         self._spawn = spawn
         self._end = end
         self._streams: dict[bytes, set[Client]] = {}
-        self._session_of: dict[bytes, str] = {}
 
     def enter(self, client: Client) -> None:
         if client.session is None:
@@ -42,7 +41,6 @@ class Leaving:
         channel = self._channel(client.session)
         if channel not in self._streams:
             self._streams[channel] = set()
-            self._session_of[channel] = client.session
             self._wakeups.subscribe(channel)
         self._streams[channel].add(client)
 
@@ -53,7 +51,6 @@ class Leaving:
         streams = self._streams.get(channel, set())
         streams.discard(client)
         if not streams and self._streams.pop(channel, None) is not None:
-            del self._session_of[channel]
             self._wakeups.unsubscribe(channel)
 
     def takes_confirmation(self, channel: bytes) -> bool:
@@ -72,7 +69,8 @@ class Leaving:
 
     async def _look(self, channel: bytes) -> None:
         """Until Redis answers, or all have left."""
-        while (session := self._session_of.get(channel)) is not None:
+        while streams := self._streams.get(channel):
+            session = next(iter(streams)).session or ""
             try:
                 record = await self._store.send(self._store.commands.get_record(sessions.KIND, session))
             except StoreError:

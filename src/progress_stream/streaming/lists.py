@@ -333,7 +333,7 @@ class Lists:
         """Show the next of what is pending. True when there is no more."""
         through = self._overview.shown_through(self._heard_ms)
         listed = not watcher.pending and watcher.everything
-        ids = await (self._listed(watcher) if listed else self._pending(watcher))
+        ids = await self._listed(watcher) if listed else list(islice(watcher.pending, PAGE))
         await self._keep_distance(watcher, ids)
         for job in ids:
             watcher.pending.pop(job, None)
@@ -367,12 +367,6 @@ class Lists:
         watcher.everything = len(found) == PAGE
         watcher.place = found[-1] if found else watcher.place
         return [job for _, job in found if "~" not in job]
-
-    async def _pending(self, watcher: ListWatcher) -> list[str]:
-        ids = list(islice(watcher.pending, PAGE))
-        for job in ids:
-            del watcher.pending[job]
-        return ids
 
     def _piece(self, watcher: ListWatcher, job: str, look: Look | None, listed: bool) -> bytes:
         """A job's frame for this page; empty where there is nothing to show now. Another's is as gone as one that never was."""
