@@ -49,6 +49,7 @@ WEB: Final = (
     Definition("deliveries_total", "counter", "Events written to watchers, once for each watcher."),
     Definition("delivered_bytes_total", "counter", "Bytes of events and heartbeats written to watchers."),
     Definition("replayed_events_total", "counter", "Deliveries that were read from the history in Redis."),
+    Definition("history_reads_total", "counter", "Reads of a job's history in Redis; who comes at about the same time shares one."),
     Definition(
         "resumes_total", "counter",
         "Streams that went on from a position: live (nothing was missed), replay (all of it was sent), gap (some was gone).",
@@ -169,6 +170,7 @@ class WebTally(Tally):
         "replay": ("resumes_total", "replay"),
         "gap": ("resumes_total", "gap"),
         "folded": ("folded_events_total",),
+        "history_reads": ("history_reads_total",),
         "missed_wakeups": ("missed_wakeups_total",),
         "tail_repairs": ("tail_check_repairs_total",),
         "probe_failures": ("probe_failures_total",),
@@ -182,6 +184,7 @@ class WebTally(Tally):
     replay: int
     gap: int
     folded: int
+    history_reads: int
     missed_wakeups: int
     tail_repairs: int
     probe_failures: int

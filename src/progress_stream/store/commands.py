@@ -257,9 +257,14 @@ class Commands:
 
         return Call(script("intervene"), self.keys.with_parent(job), args, read)
 
-    def look(self, job: str, position: EventId | None = None, count: int = 0) -> Call[Look]:
-        """The job, and up to `count` entries from `position` on (inclusively); None: no entries."""
-        args = ("" if position is None else str(position), max(count, 1))
+    def look(
+        self, job: str, position: EventId | None = None, count: int = 0, *, enough_bytes: int = 0
+    ) -> Call[Look]:
+        """The job, and up to `count` entries from `position` on (inclusively); None: no entries.
+
+        Of large entries fewer, about `enough_bytes` of them and at least a few; 0: whatever their size.
+        """
+        args = ("" if position is None else str(position), max(count, 1), enough_bytes)
         return Call(script("read"), self.keys.of(job)[:2], args, _look)
 
     def remove(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreError
@@ -14,25 +15,34 @@ from ..events import BEGINNING, EventId
 from ..jobs import Record
 from ..store.commands import Look
 from . import pages
-from .resume import Page, resume
+from .replay import Shown
+from .resume import Page
 from .watcher import LiveTopic, Watcher
 
 if TYPE_CHECKING:
     from .hub import Hub
 
+#: Entries of a history read, and bytes that it aims at: each slow watcher has as much as one waiting for it.
+PAGE: Final = 2_000
+PAGE_BYTES: Final = 512 * 1024
 #: A job that vanished under its watchers is waited for so long: its reporter brings it back.
 VANISHED_SECONDS: Final = 30.0
 _READS_AT_ONCE: Final = 32
+#: So long a read serves those who come after it: a storm of 2,000 who come back takes two seconds.
+_KEEP_SECONDS: Final = 3.0
+#: Of all reads that are kept; with the frames made of them they hold some three times as much.
+_KEEP_BYTES: Final = 32 * 1024 * 1024
 
 
 class History:
-    """All reads of a process: so many at a time, and one for those who stand at the same place."""
+    """All reads of a process: so many at a time, and one for all who come at about the same time."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._store = hub.store
         self._path = hub.path
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._kept_bytes = 0
 
     def catch_up(self, watcher: Watcher) -> None:
         """Read for it from its place on until it is live; nothing where that is under way already."""
@@ -42,25 +52,27 @@ class History:
 
     async def _catch_up_until_live(self, watcher: Watcher) -> None:
         topic = watcher.topic
+        anew = False
         try:
             if not topic.confirmed.done():
                 await asyncio.shield(topic.confirmed)
             while not watcher.gone and watcher.sink.ready:
                 before = watcher.place
                 try:
-                    look = await self._read(topic, None if watcher.malformed else before)
+                    shown = await self._read(topic, before, anew=anew)
                 except StoreError:
                     await self._back_off(topic)
                     continue
                 if watcher.gone or not watcher.sink.ready:
                     break
-                if self._deliver(watcher, look):
+                if self._deliver(watcher, shown):
                     topic.retries = 0
                     return
                 if topic.vanished_at:
                     await asyncio.sleep(random.uniform(0.5, 1.5))
-                elif watcher.place == before:
+                elif watcher.place == before and anew:
                     await self._doubt(topic)
+                anew = watcher.place == before
         finally:
             watcher.catching = False
         if not watcher.gone and watcher.sink.ready and not watcher.live:
@@ -74,12 +86,19 @@ class History:
         """What was heard and what Redis shows do not meet. A read that overtook a message is mended by the next one; if several
         are not, the subscription hangs on a server that is no primary: what it said is dropped and it is renewed."""
         if topic.retries >= 2:
-            topic.log.forget()
+            topic.forget()
             self._hub.wakeups.renew()
         await self._back_off(topic)
 
-    async def _read(self, topic: LiveTopic, place: EventId | None) -> Look:
-        """One look from a place on; those who ask for the same place while it is under way share it."""
+    async def _read(self, topic: LiveTopic, place: EventId, *, anew: bool) -> Shown:
+        """A read that covers this place: one of a moment ago, one that is under way, or its own; `anew`: not one that is done."""
+        if not anew:
+            for begun, reading in list(topic.reads.items()):
+                if begun.n < place.n:
+                    await asyncio.wait((reading,))
+                    break
+            if (shown := topic.replay.find(place)) is not None:
+                return shown
         task = topic.reads.get(place)
         if task is None:
             task = topic.reads[place] = asyncio.get_running_loop().create_task(self._look(topic, place))
@@ -87,31 +106,48 @@ class History:
         return await asyncio.shield(task)
 
     @staticmethod
-    def _read_done(topic: LiveTopic, place: EventId | None, task: asyncio.Task[Look]) -> None:
+    def _read_done(topic: LiveTopic, place: EventId, task: asyncio.Task[Shown]) -> None:
         topic.reads.pop(place, None)
         if not task.cancelled():
             task.exception()  # Marks it as seen: those who waited may all have left.
 
-    async def _look(self, topic: LiveTopic, place: EventId | None) -> Look:
+    async def _look(self, topic: LiveTopic, place: EventId) -> Shown:
+        doubts = topic.replay.doubts
         async with self._reads:
             look = await self._store.look(
-                self._store.commands.look(topic.log.job, place or BEGINNING, topic.page)
+                self._store.commands.look(topic.log.job, place, PAGE, enough_bytes=PAGE_BYTES)
             )
-        topic.fit_page(look.entries)
+        self._hub.tally.history_reads += 1
         self._path.note_server(look.replid)
-        return look
+        shown = Shown(place, look)
+        if topic.replay.doubts == doubts:
+            self._keep(topic, shown)
+        return shown
 
-    def _deliver(self, watcher: Watcher, look: Look) -> bool:
-        """Write what one look shows. True when the watcher is live now, or over."""
+    def _keep(self, topic: LiveTopic, shown: Shown) -> None:
+        """For a moment; where too much is kept already, those who come next read for themselves."""
+        if shown.look.record is None or self._kept_bytes + shown.bytes > _KEEP_BYTES:
+            return
+        self._kept_bytes += shown.bytes
+        topic.replay.keep(shown)
+        asyncio.get_running_loop().call_later(_KEEP_SECONDS, self._drop, topic, shown)
+
+    def _drop(self, topic: LiveTopic, shown: Shown) -> None:
+        self._kept_bytes -= shown.bytes
+        topic.replay.drop(shown)
+
+    def _deliver(self, watcher: Watcher, shown: Shown) -> bool:
+        """Write what one read shows. True when the watcher is live now, or over."""
         topic = watcher.topic
-        record = look.record
+        record = shown.look.record
         if record is None:
-            return self._vanished(watcher, look.tombstone)
+            return self._vanished(watcher, shown.look.tombstone)
         topic.vanished_at = 0.0
-        if (heard := topic.log.last) is not None and _is_gone(heard, look, record):
-            topic.log.forget()
-        page = resume(None if watcher.malformed else watcher.place, record, look.entries)
-        self._write_page(watcher, page, record)
+        if (heard := topic.log.last) is not None and _is_gone(heard, shown.look, record):
+            topic.forget()
+        position = None if watcher.malformed else watcher.place
+        page = shown.page(position)
+        self._write_page(watcher, page, record, lambda: shown.piece(position, watcher.format))
         if page.position != record.control.last:
             return watcher.gone
         if record.terminal:
@@ -119,15 +155,18 @@ class History:
             return True
         return self._go_live(watcher)
 
-    def _write_page(self, watcher: Watcher, page: Page, record: Record) -> None:
-        data = b"" if page.gap is None else pages.gap_frame(watcher.format, page.gap, record)
+    def _write_page(self, watcher: Watcher, page: Page, record: Record, whole: Callable[[], bytes]) -> None:
+        if page.gap is not None:
+            watcher.write(pages.gap_frame(watcher.format, page.gap, record))
         behind = record.control.n - watcher.n
-        fold = 0 <= watcher.replay_n <= watcher.n and behind > pages.FOLD_BEYOND
-        kept = pages.folded(page.entries) if fold else page.entries
-        data += pages.frames(watcher.format, kept)
-        self._count_page(watcher, page, len(kept))
+        if 0 <= watcher.replay_n <= watcher.n and behind > pages.FOLD_BEYOND:
+            kept = pages.folded(page.entries)
+            data, written = pages.frames(watcher.format, kept), len(kept)
+        else:
+            data, written = whole(), len(page.entries)
+        self._count_page(watcher, page, written)
         watcher.malformed = False
-        if data:
+        if page.entries or page.gap is not None:
             watcher.write(data, page.position)
         if watcher.replay_n < 0:
             watcher.replay_n = record.control.n
@@ -168,7 +207,7 @@ class History:
             return True
         if not topic.vanished_at:
             topic.vanished_at = self._hub.now()
-            topic.log.forget()
+            topic.forget()
             self._path.note_loss()
         if self._hub.now() - topic.vanished_at > VANISHED_SECONDS:
             self._hub.end(watcher)

@@ -161,7 +161,7 @@ class Hub:
         """Redis is another server than before, or was emptied: nothing that is known of it holds."""
         self.over.clear()
         for topic in self._topics.values():
-            topic.check_at = 0.0
+            topic.doubt()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that ends with the hub."""
@@ -280,7 +280,7 @@ class Hub:
             topic.confirmed.set_result(None)
         else:
             # Confirmed once more: the connection was another one, and what came between is lost.
-            topic.check_at = 0.0
+            topic.doubt()
             self.spawn(self._tails.check_now())
 
     def _heard(self, channel: bytes, payload: bytes) -> None:
@@ -296,7 +296,7 @@ class Hub:
         message = messages.events_of(payload)
         if message is None:
             log.warning("a message on a job's channel is not of this version; its stream is read instead")
-            topic.check_at = 0.0
+            topic.doubt()
             return
         first, batch = message
         if topic.log.frames and first.epoch < topic.log.epoch:
@@ -304,11 +304,13 @@ class Hub:
         continues = topic.log.hear(first, batch)
         topic.vanished_at = 0.0
         if not continues:
+            topic.replay.forget()
             self.tally.missed_wakeups += 1
         self._flush_soon(topic)
 
     def _look_again(self, topic: LiveTopic) -> None:
         """The job was deleted: whoever still follows it finds the tombstone, and ends."""
+        topic.doubt()
         for watcher in list(topic.watchers):
             watcher.live = False
             self.history.catch_up(watcher)

@@ -32,10 +32,11 @@ def gap_frame(format: Format, gap: Gap, record: Record) -> bytes:
 
 def frames(format: Format, entries: list[Entry]) -> bytes:
     """These entries as frames."""
-    return b"".join(_frame(format, entry) for entry in entries)
+    return b"".join(frame(format, entry) for entry in entries)
 
 
-def _frame(format: Format, entry: Entry) -> bytes:
+def frame(format: Format, entry: Entry) -> bytes:
+    """One entry as a frame; empty for what somebody else wrote and cannot be framed."""
     id, type, data = entry
     return format.stored(str(id).encode(), type, data) if sse.is_frameable(type, data) else b""
 

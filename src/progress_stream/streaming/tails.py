@@ -73,4 +73,6 @@ class Tails:
                 lacking += 1
                 watcher.live = False
                 self._hub.history.catch_up(watcher)
-        self._hub.tally.tail_repairs += lacking > 0
+        if lacking:
+            topic.replay.forget()
+            self._hub.tally.tail_repairs += 1

@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ..events import BEGINNING, EventId
-from ..store.commands import Look
 from .formats import SSE, Format
+from .replay import Replay, Shown
 from .sink import Sink
 from .topic import Topic
 
 if TYPE_CHECKING:
     from .hub import Hub
-
-#: Entries of the first history read of a job, and of any.
-FIRST_PAGE: Final = 200
-PAGE: Final = 1_000
-#: Bytes that a history read aims at: each slow watcher has as much as one waiting for it.
-PAGE_BYTES: Final = 512 * 1024
-#: A read is inclusive, so that one entry alone would show nothing new.
-_SMALLEST_PAGE: Final = 8
 
 
 class Watcher:
@@ -124,8 +116,8 @@ class LiveTopic:
         "flush",
         "flushed_at",
         "log",
-        "page",
         "reads",
+        "replay",
         "retries",
         "vanished_at",
         "watchers",
@@ -136,16 +128,21 @@ class LiveTopic:
         self.channel = channel
         self.confirmed: asyncio.Future[None] = loop.create_future()
         self.watchers: dict[Watcher, None] = {}
-        self.reads: dict[EventId | None, asyncio.Task[Look]] = {}
+        #: Reads that are under way, by the place that they begin at, and those that are done.
+        self.reads: dict[EventId, asyncio.Task[Shown]] = {}
+        self.replay = Replay()
         self.flush: asyncio.TimerHandle | None = None
         self.flushed_at = 0.0
         self.check_at = 0.0
         self.vanished_at = 0.0
         self.retries = 0
-        self.page = FIRST_PAGE
 
-    def fit_page(self, entries: list[tuple[EventId, bytes, bytes]]) -> None:
-        """Make the next read as large as this one's events allow."""
-        size = sum(len(data) for _, _, data in entries)
-        fitting = len(entries) * PAGE_BYTES // size if size else PAGE
-        self.page = max(_SMALLEST_PAGE, min(fitting, 2 * self.page, PAGE))
+    def doubt(self) -> None:
+        """What was read may not hold any more: whoever lacks something reads anew."""
+        self.replay.forget()
+        self.check_at = 0.0
+
+    def forget(self) -> None:
+        """Neither what was read holds nor what was heard."""
+        self.replay.forget()
+        self.log.forget()
