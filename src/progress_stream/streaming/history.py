@@ -91,8 +91,11 @@ class History:
         await self._back_off(topic)
 
     async def _read(self, topic: LiveTopic, place: EventId, *, anew: bool) -> Shown:
-        """A read that covers this place: one of a moment ago, one that is under way, or its own; `anew`: not one that is done."""
-        if not anew:
+        """A read that covers this place: one of a moment ago, one that is under way, or its own; `anew`: not one that is done.
+
+        While nothing is heard, what was read may be of a server that is gone.
+        """
+        if not anew and self._hub.wakeups.connected:
             for begun, reading in list(topic.reads.items()):
                 if begun.n < place.n:
                     await asyncio.wait((reading,))
@@ -169,7 +172,8 @@ class History:
         if page.entries or page.gap is not None:
             watcher.write(data, page.position)
         if watcher.replay_n < 0:
-            watcher.replay_n = record.control.n
+            heard = watcher.topic.log.last
+            watcher.replay_n = max(record.control.n, heard.n if heard is not None else 0)
 
     def _count_page(self, watcher: Watcher, page: Page, written: int) -> None:
         tally = self._hub.tally
