@@ -25,7 +25,7 @@ lint:
 	@scripts/setup test
 	@scripts/lint
 
-ONLY ?= flood many resume idle connect append track listing page spread
+ONLY ?= flood many resume idle connect append track slow listed whole stored growth listing page spread
 bench:
 	@scripts/setup test
 	@scripts/system-packages bench

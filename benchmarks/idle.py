@@ -1,7 +1,8 @@
-"""What does one more idle watcher cost in the server's memory, at 2,000 of them?
+"""What does one more idle watcher cost in the server's memory, at 2,000 of them and at 10,000?
 
 Resident memory of the server process (from /proc), as the slope between 500 and 2,500 open streams: by the hand-over, by
-plain ASGI `send`, and by the way that tutorials show. All of one job; by the hand-over also each of a job of its own.
+plain ASGI `send`, and by the way that tutorials show. All of one job; by the hand-over also each of a job of its own, and the
+slope between 500 and 10,500.
 
 What would fool the reader:
 - Memory from opening (requests, tasks, parsers) is given back to the allocator and not to the system; without the first
@@ -25,27 +26,30 @@ from progress_stream.store.sync import SyncStore
 
 from .support.load import OWNER
 from .support.stage import Stage, Way, private_redis, stage
-from .support.table import figure, table
+from .support.table import absolute, figure, table
 
 FIRST = 500
 MORE = 2_000
+TEN_THOUSAND = 10_000
+#: KiB for each of them.
+GOAL = 5.0
 SETTLE_SECONDS = 1.0
 
 
-def one(ground: Stage, jobs_each: int) -> float:
+def one(ground: Stage, jobs_each: int, more: int = MORE) -> float:
     """KiB for each of the later watchers; they follow so many jobs in all."""
-    paths = [f"/jobs/{job}/events" for job in _jobs(ground, jobs_each)]
+    paths = [f"/jobs/{job}/events" for job in idle_jobs(ground, jobs_each)]
     ids = 1 + (ground.way != "tutorial")  # the position, and `queued`
     with ground.crowd() as crowd:
         crowd.open(FIRST, ids, *paths[:FIRST])
         time.sleep(SETTLE_SECONDS)
         before = ground.resident_bytes()
-        crowd.open(MORE, ids, *paths[-MORE:])
+        crowd.open(more, ids, *paths[-more:])
         time.sleep(SETTLE_SECONDS)
-        return (ground.resident_bytes() - before) / MORE / 1024
+        return (ground.resident_bytes() - before) / more / 1024
 
 
-def _jobs(ground: Stage, count: int) -> list[str]:
+def idle_jobs(ground: Stage, count: int) -> list[str]:
     store = SyncStore(sync_client(ground.settings.redis_url or "", connections=1), ground.settings)
     ids = [str(uuid.uuid4()) for _ in range(count)]
     for id in ids:
@@ -61,18 +65,19 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
-    asked: dict[str, tuple[Way, int]] = {
-        "hand-over": ("hand-over", 1),
-        "hand-over_own_jobs": ("hand-over", FIRST + MORE),
-        "send": ("send", 1),
-        "tutorial": ("tutorial", 1),
+    asked: dict[str, tuple[Way, int, int]] = {
+        "hand-over": ("hand-over", 1, MORE),
+        "hand-over_10_000": ("hand-over", 1, TEN_THOUSAND),
+        "hand-over_own_jobs": ("hand-over", FIRST + MORE, MORE),
+        "send": ("send", 1, MORE),
+        "tutorial": ("tutorial", 1, MORE),
     }
     seen: dict[str, list[float]] = {name: [] for name in asked}
     with private_redis() as url:
         for _ in range(options.repeats):
-            for name, (way, count) in asked.items():
+            for name, (way, count, more) in asked.items():
                 with stage(way, url) as ground:
-                    seen[name].append(one(ground, count))
+                    seen[name].append(one(ground, count, more))
     table(
         ("way", "", "KiB a watcher", "least", "most", "runs"),
         [
@@ -81,6 +86,7 @@ def main() -> None:
         ],
     )
     middle = {name: median(values) for name, values in seen.items()}
+    absolute("idle_10_000", middle["hand-over_10_000"], "KiB/watcher", GOAL)
     figure("idle_hand-over", middle["hand-over"], "KiB/watcher", middle["send"], "send")
     figure(
         "idle_hand-over_own_jobs",

@@ -52,6 +52,8 @@ async def all_jobs(request: Request) -> Response:
 def routes() -> list[Route]:
     """Every address, in the order in which they are tried."""
     return [
+        # Asked for most by far: when many come back at once, a match for each address before it would be felt.
+        Route("/jobs/{id}/events", follow.follow),
         Route("/", pages.page),
         Route("/assets/{path:path}", pages.asset),
         Route("/config.json", pages.config),
@@ -71,7 +73,6 @@ def routes() -> list[Route]:
         Route("/jobs/{id}", one_job, methods=["GET", "DELETE"]),
         Route("/jobs/{id}/cancel", cancel.cancel, methods=["POST"]),
         Route("/jobs/{id}/retry", retry.retry, methods=["POST"]),
-        Route("/jobs/{id}/events", follow.follow),
         Route("/jobs/{id}/result", lookup.result),
     ]
 

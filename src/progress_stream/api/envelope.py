@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -33,9 +33,9 @@ PAGE_POLICY: Final = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; object-src 'none'"
 )
 _SECURITY: Final = {
-    "Content-Security-Policy": PAGE_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    b"content-security-policy": PAGE_POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
 }
 
 
@@ -52,7 +52,7 @@ class Envelope:
             return await self.app(scope, receive, send)
         began = time.monotonic()
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -76,11 +76,10 @@ class Envelope:
 
 
 def _add_headers(message: Message, request_id: str) -> None:
-    message.setdefault("headers", [])
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-ID"] = request_id
-    for name, value in _SECURITY.items():
-        headers.setdefault(name, value)
+    headers = list(message.get("headers", ()))
+    names = {name.lower() for name, _ in headers}
+    headers += [(name, value) for name, value in _SECURITY.items() if name not in names]
+    message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
 
 
 class Faults:

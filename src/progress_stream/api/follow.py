@@ -315,36 +315,27 @@ class SendSink:
             left -= len(self._pending.pop(0))
 
 
-class StreamResponse(EventSourceResponse):
-    """A stream: headers, HEAD and shutdown are sse-starlette's; how the bytes travel is ours."""
+class StreamResponse(Response):
+    """A stream: how the bytes travel is ours; how a foreign server says that it stops, sse-starlette's."""
 
     def __init__(
         self, hub: Hub, first: bytes, attach: Attach, format: Format, *, may_hand_over: bool
     ) -> None:
-        super().__init__(
-            _nothing(),
-            ping=3600,
-            headers={name: value for name, value in HEADERS.items() if name != "Content-Type"},
-        )
+        # A stream is the last answer on its connection: a proxy must not wait to use it again.
+        super().__init__(headers={**HEADERS, "Content-Type": format.media_type, "Connection": "close"})
+        del self.headers["Content-Length"]
         self._hub = hub
         self._first = first
         self._attach = attach
-        self._format = format
         self._may_hand_over = may_hand_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self._stream_headers()}
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
         elif not await self._hand_over(scope, send):
             await self._send_all(receive, send)
-
-    def _stream_headers(self) -> list[tuple[bytes, bytes]]:
-        # A stream is the last answer on its connection: a proxy must not wait to use it again.
-        ours = (b"connection", b"content-length", b"content-type")
-        kept = [(name, value) for name, value in self.raw_headers if name not in ours]
-        return [*kept, (b"content-type", self._format.media_type.encode()), (b"connection", b"close")]
 
     async def _hand_over(self, scope: Scope, send: Send) -> bool:
         """Send the first bytes with the offer. True when the server has taken the connection; else they went the ordinary way."""
@@ -357,7 +348,7 @@ class StreamResponse(EventSourceResponse):
 
     async def _send_all(self, receive: Receive, send: Send) -> None:
         sink = SendSink()
-        self._hub.watch_for_exit(self._listen_for_exit_signal)
+        self._hub.watch_for_exit(EventSourceResponse._listen_for_exit_signal)
         sink.watcher = watcher = self._attach(sink)
         gone = asyncio.ensure_future(poll.disconnected(receive))
         gone.add_done_callback(lambda _: sink.lose())
@@ -371,8 +362,3 @@ class StreamResponse(EventSourceResponse):
         finally:
             watcher.on_lost()
             gone.cancel()
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""

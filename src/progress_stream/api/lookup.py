@@ -50,7 +50,8 @@ async def job_for(request: Request, who: Who, job: str) -> Look:
     record = look.record
     if record is None or not who.may_see(record.packed["owner"], job):
         raise NoSuchJob(job)
-    return replace(look, record=await parts.announced.completed(record))
+    completed = await parts.announced.completed(record)
+    return look if completed is record else replace(look, record=completed)
 
 
 async def record_for(request: Request, who: Who, job: str) -> Record:

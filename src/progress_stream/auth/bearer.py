@@ -71,7 +71,7 @@ def _from_header(value: str) -> str:
     if scheme.lower() != "bearer":
         return ""
     token = token.strip(" ")
-    if not token or not token.isascii() or any(sign.isspace() or sign == "," for sign in token):
+    if not token or not token.isascii() or token.split() != [token] or "," in token:
         raise NotAuthenticated("the Authorization header holds no single token")
     return token
 

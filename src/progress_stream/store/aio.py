@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
@@ -17,12 +19,19 @@ from .keys import Keys
 
 T = TypeVar("T")
 
+#: Between two round trips for looks where many ask. Where one stream after the other is opened, a call of redis-py's for each would
+#: be a quarter of what opening costs.
+_GATHER_SECONDS: Final = 0.005
+
 
 class AsyncStore:
     """One client with its pool and the commands of one installation."""
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
         self.client = client
+        self._asked: dict[Call[Look], list[asyncio.Future[Look]]] = {}
+        self._asked_at = 0.0
+        self._asking: set[asyncio.Task[None]] = set()
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
         self.settings = settings
@@ -37,19 +46,43 @@ class AsyncStore:
         return call.read(reply)
 
     async def look(self, call: Call[Look]) -> Look:
-        """A look at a primary: a connection whose server is none is dropped with its whole pool, and the question asked again.
+        """A look at a primary, asked for from now on: at once, or gathered with what others ask where many do.
 
-        Raises NotAPrimary when the address still leads to none.
+        Raises StoreError as `looks` does.
         """
-        for _ in range(2):
-            found = await self.send(call)
-            if found.role == "master":
-                return found
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-        raise NotAPrimary("the Redis server that answered is not a primary")
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_later(max(self._asked_at + _GATHER_SECONDS - loop.time(), 0), self._ask)
+        answer: asyncio.Future[Look] = loop.create_future()
+        self._asked.setdefault(call, []).append(answer)
+        return await answer
+
+    def _ask(self) -> None:
+        asked, self._asked = self._asked, {}
+        loop = asyncio.get_running_loop()
+        self._asked_at = loop.time()
+        task = loop.create_task(self._answer(asked))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _answer(self, asked: Mapping[Call[Look], list[asyncio.Future[Look]]]) -> None:
+        try:
+            looks = await self.looks(list(asked))
+        except Exception as error:
+            for answer in chain.from_iterable(asked.values()):
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for answers, look in zip(asked.values(), looks, strict=True):
+            for answer in answers:
+                if not answer.done():
+                    answer.set_result(look)
 
     async def looks(self, calls: Sequence[Call[Look]]) -> list[Look]:
-        """Many looks in one round trip. Raises NotAPrimary as `look` does."""
+        """Many looks in one round trip: a connection whose server is no primary is dropped with its whole pool, and asked again.
+
+        Raises NotAPrimary when the address still leads to none; StoreUnavailable when Redis cannot be asked.
+        """
         if not calls:
             return []
         for _ in range(2):
@@ -60,6 +93,8 @@ class AsyncStore:
         raise NotAPrimary("the Redis server that answered is not a primary")
 
     async def _looks(self, calls: Sequence[Call[Look]]) -> list[Look]:
+        if len(calls) == 1:
+            return [await self.send(calls[0])]
         lines = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
         try:
             replies = await self._pipeline(lines)

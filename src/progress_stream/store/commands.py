@@ -414,6 +414,12 @@ def entry_of(raw: Any) -> tuple[EventId, bytes, bytes] | None:
     id, values = raw
     if values is None:
         return None
+    if len(values) == 4 and isinstance(values, list) and values[0] == b"t" and values[2] == b"d":
+        return (
+            _id(id),
+            values[1],
+            values[3],
+        )  # As our scripts write it: a dict for each costs as much as all the rest.
     # A script's answer is flat; redis-py makes a dict of a plain XRANGE's.
     pairs = values if isinstance(values, dict) else dict(zip(values[::2], values[1::2], strict=False))
     return _id(id), pairs.get(b"t", b""), pairs.get(b"d", b"")

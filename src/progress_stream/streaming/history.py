@@ -28,8 +28,8 @@ PAGE_BYTES: Final = 512 * 1024
 #: A job that vanished under its watchers is waited for so long: its reporter brings it back.
 VANISHED_SECONDS: Final = 30.0
 _READS_AT_ONCE: Final = 32
-#: So long a read serves those who come after it: a storm of 2,000 who come back takes two seconds.
-_KEEP_SECONDS: Final = 3.0
+#: So long a read serves those who come after it: a storm of 2,000 who come back takes three seconds.
+_KEEP_SECONDS: Final = 5.0
 #: Of all reads that are kept; with the frames made of them they hold some three times as much.
 _KEEP_BYTES: Final = 32 * 1024 * 1024
 
@@ -45,10 +45,24 @@ class History:
         self._kept_bytes = 0
 
     def catch_up(self, watcher: Watcher) -> None:
-        """Read for it from its place on until it is live; nothing where that is under way already."""
-        if not watcher.catching and not watcher.gone:
+        """Read for it from its place on until it is live; nothing where that is under way already.
+
+        A task only where something must be waited for: what was read a moment ago is written at once.
+        """
+        if not watcher.catching and not watcher.gone and not self._serve_at_once(watcher):
             watcher.catching = True
             self._hub.spawn(self._catch_up_until_live(watcher))
+
+    def _serve_at_once(self, watcher: Watcher) -> bool:
+        topic = watcher.topic
+        if not topic.confirmed.done() or topic.reads or not watcher.sink.ready:
+            return False
+        shown = self._kept(topic, watcher.place)
+        return shown is not None and (self._deliver(watcher, shown) or watcher.gone)
+
+    def _kept(self, topic: LiveTopic, place: EventId) -> Shown | None:
+        """A read of a moment ago that covers this place. While nothing is heard, it may be of a server that is gone."""
+        return topic.replay.find(place) if self._hub.wakeups.connected else None
 
     async def _catch_up_until_live(self, watcher: Watcher) -> None:
         topic = watcher.topic
@@ -91,16 +105,13 @@ class History:
         await self._back_off(topic)
 
     async def _read(self, topic: LiveTopic, place: EventId, *, anew: bool) -> Shown:
-        """A read that covers this place: one of a moment ago, one that is under way, or its own; `anew`: not one that is done.
-
-        While nothing is heard, what was read may be of a server that is gone.
-        """
-        if not anew and self._hub.wakeups.connected:
+        """A read that covers this place: one of a moment ago, one that is under way, or its own; `anew`: not one that is done."""
+        if not anew:
             for begun, reading in list(topic.reads.items()):
                 if begun.n < place.n:
                     await asyncio.wait((reading,))
                     break
-            if (shown := topic.replay.find(place)) is not None:
+            if (shown := self._kept(topic, place)) is not None:
                 return shown
         task = topic.reads.get(place)
         if task is None:

@@ -354,7 +354,7 @@ class Hub:
                 watcher.write(piece, last)
             if log_.ended_n:
                 self._end_if_over(watcher)
-        if delivered:
+        if delivered and log_.frames:
             self.tally.deliveries += delivered
             self._sample(log_.frames[-1])
 

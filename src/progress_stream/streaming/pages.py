@@ -38,7 +38,7 @@ def frames(format: Format, entries: list[Entry]) -> bytes:
 def frame(format: Format, entry: Entry) -> bytes:
     """One entry as a frame; empty for what somebody else wrote and cannot be framed."""
     id, type, data = entry
-    return format.stored(str(id).encode(), type, data) if sse.is_frameable(type, data) else b""
+    return format.stored(b"%d-%d" % id, type, data) if sse.is_frameable(type, data) else b""
 
 
 def folded(entries: list[Entry]) -> list[Entry]:

@@ -65,14 +65,16 @@ class Tails:
             self._compare(topic, entry)
 
     def _compare(self, topic: LiveTopic, entry: tuple[EventId, bytes, bytes] | None) -> None:
-        lacking = 0
-        for watcher in list(topic.watchers):
-            if not watcher.live or not watcher.sink.ready:
-                continue
-            if entry is None or entry[0] != watcher.place or is_terminal(entry[1]):
-                lacking += 1
-                watcher.live = False
-                self._hub.history.catch_up(watcher)
+        lacking = [
+            watcher
+            for watcher in topic.watchers
+            if watcher.live
+            and watcher.sink.ready
+            and (entry is None or entry[0] != watcher.place or is_terminal(entry[1]))
+        ]
         if lacking:
             topic.replay.forget()
             self._hub.tally.tail_repairs += 1
+        for watcher in lacking:
+            watcher.live = False
+            self._hub.history.catch_up(watcher)
