@@ -1,7 +1,7 @@
-"""Writes docs/performance.md from one run of the benchmarks named, or of all that docs/performance.md shows: `python -m
-benchmarks.document [name…]`.
+"""Writes docs/performance.md from runs of the benchmarks named, or of all that it shows: `python -m benchmarks.document
+[--runs 3] [name…]`.
 
-Each question is its module's own first line, its caveats are the module's, its answer is what the module printed: nothing is
+Each question is its module's own first line, its caveats are the module's, its answer is what the module printed last: nothing is
 written down by hand but docs/performance-notes.md, which follows as it is.
 """
 
@@ -11,9 +11,13 @@ import argparse
 import ast
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
@@ -30,9 +34,57 @@ Measured, never assumed. Times mean little from one machine to the next, so each
 a `ratio` below 1 is less than the yardstick's. `goal` is what the ratio may be at most. `make bench` runs all of them again;
 `python -m benchmarks.document` writes this page from such a run.
 
-This run: {cores} cores, {machine}, Python {python}; {load}.
+{runs} whole runs, one after the other: {cores} cores, {machine}, Python {python}; {load}. Below each figure's median, with the
+least and the most.
 
 """
+TABLE_HEAD: Final = ("| figure | value | ratio | goal | |", "|---|---|---|---|---|")
+_FIGURE: Final = re.compile(
+    r"^figure (?P<name>\S+) (?P<value>\S+) (?P<unit>\S+)(?: ratio (?P<ratio>\S+) vs (?P<yardstick>.+?))??"
+    r"(?: goal (?P<goal>\S+) .*)?$",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One `figure` line of one run (`support.table`)."""
+
+    name: str
+    value: float
+    unit: str
+    ratio: float | None
+    yardstick: str
+    goal: float | None
+
+
+def figures_of(output: str) -> list[Figure]:
+    return [
+        Figure(
+            found["name"], float(found["value"]), found["unit"], None if found["ratio"] is None else float(found["ratio"]),
+            found["yardstick"] or "", None if found["goal"] is None else float(found["goal"]),
+        )
+        for found in _FIGURE.finditer(output)
+    ]  # fmt: skip
+
+
+def rows(runs: Sequence[Sequence[Figure]]) -> list[str]:
+    """The lines of a Markdown table: of each figure its median, least and most over the runs, judged by the median."""
+    lines = []
+    for of_one in zip(*runs, strict=True):
+        first = of_one[0]
+        values = [one.value for one in of_one]
+        ratios = [one.ratio for one in of_one if one.ratio is not None]
+        judged = ratios or values
+        goal = "" if first.goal is None else f"{first.goal:.3g}"
+        verdict = "" if first.goal is None else ("met" if median(judged) <= first.goal else "**missed**")
+        ratio = f"{_spread(ratios)} of {first.yardstick}" if ratios else ""
+        lines.append(f"| {first.name} | {_spread(values)} {first.unit} | {ratio} | {goal} | {verdict} |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
 def main() -> None:
@@ -40,26 +92,39 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="name")
-    names = parser.parse_args().names or SHOWN
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
     head = HEAD.format(
-        cores=os.cpu_count(), machine=platform.machine(), python=platform.python_version(),
+        cores=os.cpu_count(), machine=platform.machine(), python=platform.python_version(), runs=options.runs,
         load="the server on one core, its clients and Redis on the other",
     )  # fmt: skip
-    parts = [_section(name) for name in names]
+    sections, lines = [], []
+    outputs: dict[str, list[str]] = {name: [] for name in options.names or SHOWN}
+    for number in range(options.runs):  # Whole runs, one after the other: a bad hour falls on all alike.
+        for name, printed in outputs.items():
+            print(f"run {number + 1}: {name}", file=sys.stderr)
+            printed.append(_output_of(name))
+    for name, printed in outputs.items():
+        sections.append(_section(name, printed[-1]))
+        lines += rows([figures_of(one) for one in printed])
     notes = NOTES.read_text() if NOTES.exists() else ""
-    DOCUMENT.write_text(head + "\n".join(parts) + (f"\n{notes}" if notes else ""))
+    table = "\n".join([*TABLE_HEAD, *lines])
+    DOCUMENT.write_text(head + table + "\n\n" + "\n".join(sections) + (f"\n{notes}" if notes else ""))
 
 
-def _section(name: str) -> str:
+def _output_of(name: str) -> str:
+    words = [sys.executable, "-m", f"benchmarks.{name}"]
+    done = subprocess.run(
+        words, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=LIMIT_SECONDS, check=True
+    )
+    return done.stdout.strip()
+
+
+def _section(name: str, printed: str) -> str:
     source = (ROOT / "benchmarks" / f"{name}.py").read_text()
     words = ast.get_docstring(ast.parse(source)) or ""
     question, _, rest = words.partition("\n\n")
-    print(f"{name}: {question}", file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_SECONDS,
-        check=True,
-    )  # fmt: skip
-    return f"## {name}\n\n**{' '.join(question.split())}**\n\n{rest}\n\n```text\n{done.stdout.strip()}\n```\n"
+    return f"## {name}\n\n**{' '.join(question.split())}**\n\n{rest}\n\nThe last run:\n\n```text\n{printed}\n```\n"
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
         yield firefox
 
 
-@pytest.fixture(params=["chromium", "firefox"])
+@pytest.fixture(params=["chromium", pytest.param("firefox", marks=pytest.mark.slow)])
 def either(request: pytest.FixtureRequest) -> Iterator[BrowserContext | FirefoxContext]:
-    """The test runs in both browsers, each of which has never been here."""
+    """The test runs in both browsers, each of which has never been here; in the second among the slow ones, for time's sake."""
     context: BrowserContext | FirefoxContext = request.getfixturevalue(request.param).new_context()
     yield context
     context.close()
