@@ -46,8 +46,10 @@ CPU_GOAL, LATE_GOAL, QUIET_GOAL = 0.75, 4.0, 2.0
 class Writers:
     """So many jobs, and how their events are written, by whichever way."""
 
-    def __init__(self, ground: Stage, count: int) -> None:
+    def __init__(self, ground: Stage, count: int, data: bytes | None = None) -> None:
+        """`data`: what each event carries; else what all benchmarks' events do."""
         self._ground = ground
+        self._data = data
         self._store = SyncStore(sync_client(ground.settings.redis_url or "", connections=1), ground.settings)
         load_scripts(self._store)
         self._attempts = [Attempt(self._store) for _ in range(count)]
@@ -61,7 +63,7 @@ class Writers:
         if self._ground.way == "nchan":
             self._ground.publish([(attempt.job, MESSAGE) for attempt in some])
         else:
-            send(self._store, (attempt.call() for attempt in some))
+            send(self._store, (attempt.call(data=self._data) for attempt in some))
 
     def write_one(self, number: int, data: bytes) -> None:
         attempt = self._attempts[number]

@@ -1,13 +1,12 @@
 """Do 200 watchers that never read hold up the other 800 of 1,000, and how much memory do they take?
 
-One job, 200 events a second, followed by 800 watchers that read and 200 that never do; and by 1,000 that all read. Ten
+One job, 25 events of 3 KB a second, followed by 800 watchers that read and 200 that never do; and by those 800 alone. Ten
 times a second an event's time from its append to its arrival at one more watcher is taken (milliseconds); halfway and at
 the end the server's resident memory. By then those who never read are owed about a megabyte each.
 
 What would fool the reader:
 - Those who never read have small receive buffers, so that it is our memory and not the kernel's that could grow.
-- 800 watchers are less work than 1,000. What is measured is the harm of slow ones, and they are written to until they are
-  full.
+- Readers, Redis and the writer share one core: with all on it the slowest arrival is often theirs, alike in both.
 - A server that is not held up because it has cut the slow ones would look as good: it does so after WRITE_STALL_SECONDS,
   here 60 s.
 """
@@ -21,6 +20,7 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Final
 
+from progress_stream import events
 from progress_stream.auth.verify import sign
 
 from .connect import head
@@ -29,12 +29,15 @@ from .support.load import OWNER, SECRET
 from .support.stage import Stage, private_redis, stage
 from .support.table import absolute, figure, table
 
-WATCHERS: Final = 1_000
+READERS: Final = 800
 NEVER_READ: Final = 200
-RATE: Final = 200
-SECONDS: Final = 16.0
+RATE: Final = 25
+SECONDS: Final = 20.0
+#: Bytes of each: those who never read are to be full soon, at a rate that leaves the readers' core air.
+EVENT_BYTES: Final = 3_000
 STEP_SECONDS: Final = 0.02
 PROBE_EVERY: Final = 5
+DATA_OF_AN_EVENT: Final = events.encode({"text": "x" * EVENT_BYTES})
 #: Bytes: the least that a kernel takes.
 RECEIVE_BUFFER: Final = 4_096
 LATE_GOAL: Final = 1.5
@@ -52,11 +55,11 @@ def silent(ground: Stage, job: str, stack: ExitStack) -> None:
 
 def one(ground: Stage, never_read: int) -> tuple[list[float], float]:
     """(milliseconds of each probe, MiB that the server grew by in the second half)."""
-    writers = Writers(ground, 1)
+    writers = Writers(ground, 1, data=DATA_OF_AN_EVENT)
     (job,) = writers.ids
     with ExitStack() as stack:
         crowd = stack.enter_context(ground.crowd())
-        crowd.open(WATCHERS - never_read, ground.ids_at_start, f"/jobs/{job}/events")
+        crowd.open(READERS, ground.ids_at_start, f"/jobs/{job}/events")
         for _ in range(never_read):
             silent(ground, job, stack)
         probe = Probe(ground, writers, 0)
@@ -86,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     times: dict[int, list[float]] = {0: [], NEVER_READ: []}
     grown: dict[int, list[float]] = {0: [], NEVER_READ: []}
@@ -107,7 +110,7 @@ def main() -> None:
             for count in times
         ],
     )  # fmt: skip
-    figure("slow_readers_p99", late(times[NEVER_READ]), "ms", late(times[0]), "none of them slow", LATE_GOAL)
+    figure("slow_readers_p99", late(times[NEVER_READ]), "ms", late(times[0]), "without the slow", LATE_GOAL)
     absolute("slow_readers_memory", median(grown[NEVER_READ]), "MiB", GROWTH_GOAL)
 
 

@@ -149,7 +149,7 @@ def test_an_event_that_nobody_watches_costs_nothing(ground: Ground) -> None:
 
 
 def test_those_who_come_back_together_share_what_is_read(ground: Ground) -> None:
-    """A hundred who missed a thousand events: a look for each request, and the history once."""
+    """A hundred who missed a thousand events: the job is looked at for several requests at once, and the history read once."""
     job = ground.site.job()
     started = job.start()
     for _ in range(EVENTS // 100):
@@ -164,9 +164,9 @@ def test_those_who_come_back_together_share_what_is_read(ground: Ground) -> None
 
     assert {EVENTS} == {body.count(b"event: line") for body in bodies}
     print(f"figure resume_scripts {scripts} history_reads {reads}")
-    # Its own two appends, and a read of the tail, are among them.
-    assert scripts <= WATCHERS + 20
-    assert reads <= 25
+    # Its own append is among them, and one read takes two XRANGEs. Where openings are slower than looks, fewer go together.
+    assert scripts <= 0.8 * WATCHERS
+    assert reads <= 6
 
 
 @pytest.mark.slow

@@ -159,8 +159,10 @@ async def test_a_read_of_before_does_not_outlive_its_job(
     """A job that was deleted is over for who comes a moment later, though its history was just read."""
     writer.append(count=5)
     async with running_hub(redis_server.url(), namespace) as hub:
-        first = watch(hub, "job")
-        await until(lambda: len(first.frames) == 7)
+        first, beside = watch(hub, "job"), watch(hub, "job")
+        await until(lambda: len(first.frames) == 7 == len(beside.frames))
+        third = watch(hub, "job")
+        served_from_before = len(third.frames)
         writer.append("succeeded")
         call = writer.store.commands.remove("job", statuses=("succeeded",), tombstone=True)
         await asyncio.to_thread(writer.store.send, call)
@@ -168,6 +170,7 @@ async def test_a_read_of_before_does_not_outlive_its_job(
         second = watch(hub, "job")
         await until(lambda: second.ended)
 
+        assert 7 == served_from_before
         assert not second.frames
 
 

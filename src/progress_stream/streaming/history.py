@@ -32,6 +32,7 @@ _READS_AT_ONCE: Final = 32
 _KEEP_SECONDS: Final = 5.0
 #: Of all reads that are kept; with the frames made of them they hold some three times as much.
 _KEEP_BYTES: Final = 32 * 1024 * 1024
+_FEW_ENTRIES: Final = 32
 
 
 class History:
@@ -139,8 +140,12 @@ class History:
         return shown
 
     def _keep(self, topic: LiveTopic, shown: Shown) -> None:
-        """For a moment; where too much is kept already, those who come next read for themselves."""
-        if shown.look.record is None or self._kept_bytes + shown.bytes > _KEEP_BYTES:
+        """For a moment; where too much is kept already, those who come next read for themselves.
+
+        Not what is soon read again and nobody else wants: of 1,000 jobs with a watcher each it was 4 KiB a stream.
+        """
+        wanted = len(topic.watchers) > 1 or len(shown.look.entries) > _FEW_ENTRIES
+        if not wanted or shown.look.record is None or self._kept_bytes + shown.bytes > _KEEP_BYTES:
             return
         self._kept_bytes += shown.bytes
         topic.replay.keep(shown)
