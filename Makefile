@@ -2,11 +2,12 @@
 # make test   everything set up, and every check
 # make test-slow   what takes minutes: doctor behind real proxies, what only time shows
 # make lint   the checks that start nothing
+# make chaos  everything that goes wrong, at random: SEED=7 FOR=600 (seconds); its last line says what was lost
 # make bench  the figures, two minutes each at most (ONLY=flood one of them, ONLY=takeover ten minutes); docs/performance.md is made from them
 PORT ?= 8000
 DATA ?= data
 
-.PHONY: run test test-slow lint bench
+.PHONY: run test test-slow lint bench chaos
 .DEFAULT_GOAL := run
 
 run:
@@ -30,3 +31,9 @@ bench:
 	@scripts/setup test
 	@scripts/system-packages bench
 	@set -e; for one in $(ONLY); do echo "== $$one"; .venv/bin/python -m "benchmarks.$$one"; done
+
+SEED ?= 1
+FOR ?= 60
+chaos:
+	@scripts/setup test
+	@exec .venv/bin/python -m tests.chaos.rounds --seed "$(SEED)" --seconds "$(FOR)"

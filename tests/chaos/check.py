@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 from progress_stream.events import TERMINAL, EventId
 from tests.chaos.history import History, Seen
 
+Kind = Literal["lost", "repeated", "disordered", "foreign", "gap", "unended"]
 
-def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool = False) -> list[str]:
-    """What each watcher saw that it should not have: it must end with the events 1…count of this type, in order, and the end.
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one watcher saw that it should not have, or did not see."""
+
+    kind: Kind
+    watcher: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.watcher}: {self.text}"
+
+
+def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool = False) -> list[Fault]:
+    """Each watcher must end with the events 1…count of this type, in order, and the end.
 
     Where a gap is allowed, what stood before it may come again after it, for Redis was given it anew; but nothing is missing.
     """
     return [
-        f"{seen.name}: {fault}"
+        Fault(kind, seen.name, text)
         for seen in history.watchers
-        for fault in _faults(seen, own_type, count, gaps_allowed)
+        for kind, text in _faults(seen, own_type, count, gaps_allowed)
     ]
 
 
-def _faults(seen: Seen, own_type: str, count: int, gaps_allowed: bool) -> list[str]:
-    found = [*_order(seen), *_ends(seen)]
+def _faults(seen: Seen, own_type: str, count: int, gaps_allowed: bool) -> Iterator[tuple[Kind, str]]:
+    yield from _order(seen)
+    yield from _ends(seen)
     pieces = _between_gaps(seen, own_type)
-    numbers = [number for piece in pieces for number in piece]
     if any(piece != list(range(piece[0], piece[-1] + 1)) for piece in pieces if piece):
-        found.append("is out of order")
-    if (sorted(set(numbers)) if gaps_allowed else numbers) != list(range(1, count + 1)):
-        found.append(_difference(numbers, count))
+        yield "disordered", "is out of order"
+    yield from _difference(pieces, count, gaps_allowed)
     if seen.gaps and not gaps_allowed:
-        found.append(f"was told of gaps {seen.gaps}")
-    return found
+        yield "gap", f"was told of gaps {seen.gaps}"
 
 
 def _between_gaps(seen: Seen, own_type: str) -> list[list[int]]:
@@ -42,32 +58,40 @@ def _between_gaps(seen: Seen, own_type: str) -> list[list[int]]:
     ]
 
 
-def _order(seen: Seen) -> list[str]:
+def _order(seen: Seen) -> Iterator[tuple[Kind, str]]:
     """Ids only grow, and without a gap told no number is left out: whatever its epoch."""
-    found: list[str] = []
     told = {at for at, _ in seen.gaps}
     before = EventId(0, 0)
     for index, (text, type, _) in enumerate(seen.events):
-        id = EventId.parse(text)
+        try:
+            id = EventId.parse(text)
+        except ValueError:
+            yield "disordered", f"{type} has the id {text!r}"
+            continue
         if id <= before:
-            found.append(f"{type} {id} came after {before}")
+            yield "disordered", f"{type} {id} came after {before}"
         elif id.n != before.n + 1 and index not in told:
-            found.append(f"a silent hole between {before} and {id}")
+            yield "lost", f"a silent hole between {before} and {id}"
         before = id
-    return found
 
 
-def _ends(seen: Seen) -> list[str]:
+def _ends(seen: Seen) -> Iterator[tuple[Kind, str]]:
     ends = [type for _, type, _ in seen.events if type in TERMINAL]
     last = seen.events[-1][1] if seen.events else None
-    found = [] if len(ends) == 1 and last in TERMINAL else [f"saw the ends {ends}, and {last} last"]
+    if len(ends) != 1 or last not in TERMINAL:
+        yield "unended", f"saw the ends {ends}, and {last} last"
     if not seen.stopped:
-        found.append("was never told to stop")
-    return found
+        yield "unended", "was never told to stop"
 
 
-def _difference(numbers: list[int], count: int) -> str:
-    missing = sorted(set(range(1, count + 1)) - set(numbers))
-    doubled = sorted({n for n in numbers if numbers.count(n) > 1}) if len(numbers) < 20_000 else []
-    strange = sorted(set(numbers) - set(range(1, count + 1)))
-    return f"{len(numbers)} of {count}: missing {missing[:5]}, doubled {doubled[:5]}, strange {strange[:5]}"
+def _difference(pieces: list[list[int]], count: int, gaps_allowed: bool) -> Iterator[tuple[Kind, str]]:
+    times = Counter(number for piece in pieces for number in (set(piece) if gaps_allowed else piece))
+    found: list[tuple[Kind, str, list[int]]] = [
+        ("lost", "missing", [number for number in range(1, count + 1) if number not in times]),
+        ("foreign", "strange", sorted(number for number in times if not 1 <= number <= count)),
+    ]
+    if not gaps_allowed:
+        found.append(("repeated", "doubled", sorted(number for number, many in times.items() if many > 1)))
+    for kind, word, numbers in found:
+        if numbers:
+            yield kind, f"{word} {numbers[:5]} ({len(numbers)} of {count})"

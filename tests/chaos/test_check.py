@@ -25,7 +25,7 @@ def faults(
     gaps_allowed: bool = False,
 ) -> list[str]:
     history = History([Seen("w", events, gaps or [], stopped=stopped)])
-    return faults_of(history, "line", 3, gaps_allowed=gaps_allowed)
+    return [str(fault) for fault in faults_of(history, "line", 3, gaps_allowed=gaps_allowed)]
 
 
 def test_what_is_right_has_no_fault() -> None:

@@ -24,7 +24,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 #: A name, not an address: the meaning of each is in docs/contract.md.
 TYPES: Final = "urn:progress-stream:problem:"
 #: The detail of a request that sent no token: RFC 6750 §3.1 wants no error code in its challenge.
-NO_TOKEN: Final = "a token is needed: Authorization: Bearer, or the cookie"
+NO_TOKEN: Final = "a token is needed: Authorization: Bearer, or the cookie"  # noqa: S105 # a text
 #: The same words whether a job never was, is gone, or is another owner's: the answers must not differ.
 NO_SUCH_JOB: Final = "no job of this id exists, or it is not yours"
 

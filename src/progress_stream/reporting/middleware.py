@@ -28,6 +28,7 @@ from ..settings import Settings, load
 from ..store.files import Files
 from .announcing import announcements, upload_names
 from .buffer import Buffer
+from .encoding import check_encoder
 from .flusher import Flusher, flusher_of
 from .housekeeping import Housekeeper
 from .interrupts import Cancelled, Refused, Superseded
@@ -121,6 +122,7 @@ class ProgressMiddleware(Middleware):
     # Its place
 
     def before_declare_actor(self, broker: Broker, actor: dramatiq.Actor[Any, Any]) -> None:
+        check_encoder()
         self._take_place(broker)
 
     def after_declare_actor(self, broker: Broker, actor: dramatiq.Actor[Any, Any]) -> None:
@@ -141,6 +143,7 @@ class ProgressMiddleware(Middleware):
     # A message is sent
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int) -> None:
+        check_encoder()
         self._take_place(broker)
         flusher = self.flusher
         if flusher is None or not _is_tracked(broker, message):
@@ -403,6 +406,9 @@ class ProgressMiddleware(Middleware):
         set_current(None)
 
     # A worker process comes and goes
+
+    def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        check_encoder()
 
     def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._take_place(broker)

@@ -244,5 +244,5 @@ def _tune(listener: socket.socket, settings: Settings) -> None:
 def url_of(listener: socket.socket, *, secure: bool = False) -> str:
     """A URL that a browser on this machine can open."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # of a browser, not for a socket
     return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
