@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -24,6 +24,22 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.watcher}: {self.text}"
+
+
+#: The exit status of a run that found something: no crash has it.
+FOUND = 3
+
+
+def wrongly_told(history: History, was_lost: Callable[[str], bool]) -> list[str]:
+    """Who saw an event that is lost is told of one gap; who saw none is told of none."""
+    found = []
+    for seen in history.watchers:
+        beyond = any(was_lost(id) for id, _, _ in seen.events)
+        if int(beyond) != len(seen.gaps):
+            found.append(
+                f"{seen.name}: saw {'some' if beyond else 'nothing'} of what was lost, and was told {seen.gaps}"
+            )
+    return found
 
 
 def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool = False) -> list[Fault]:

@@ -31,7 +31,7 @@ from progress_stream.settings import Settings, load
 from progress_stream.store.connect import sync_client
 from progress_stream.store.keys import Keys
 from progress_stream.store.sync import SyncStore
-from tests.chaos.check import faults_of
+from tests.chaos.check import FOUND, faults_of, wrongly_told
 from tests.chaos.faults import WebProcess, kill_subscriptions
 from tests.chaos.history import History
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
@@ -70,19 +70,8 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        for name in (
-            "rounds",
-            "injected",
-            "acknowledged",
-            "deliveries",
-            "lost",
-            "repeated",
-            "disordered",
-            "gaps",
-            "gaps_of_loss",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.faults += other.faults
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
     def lines(self) -> list[str]:
         return [
@@ -106,15 +95,12 @@ class Stage:
         self.settings = settings
         self.random = random
         self.programs: list[Program] = []
-        self.injected = 0
 
     def client(self) -> redis.Redis:
         return self.server.client(0)
 
 
 Fault = Callable[[Stage], None]
-#: The exit status of a run that found something: no crash has it.
-FOUND = 3
 
 
 def web_killed(stage: Stage) -> None:
@@ -276,7 +262,11 @@ class Round:
         gaps = sum(len(seen.gaps) for seen in history.watchers)
         if self._lossy:
             outcome.gaps_of_loss += gaps
-            outcome.faults += _wrongly_told(stage, program, history)
+            with stage.client() as client:
+                kept = {
+                    id.decode() for id, _ in client.xrange(Keys(stage.settings.namespace).events(program.job))
+                }
+            outcome.faults += wrongly_told(history, lambda id: id not in kept)
         else:
             outcome.gaps += gaps
 
@@ -288,20 +278,6 @@ def _not_joined(program: Program) -> str | None:
     except Exception as error:
         return f"the program of job {program.job}: {type(error).__name__}: {error}"
     return None
-
-
-def _wrongly_told(stage: Stage, program: Program, history: History) -> list[str]:
-    """Who saw what is lost is told, once; who saw nothing of it is not."""
-    with stage.client() as client:
-        kept = {id.decode() for id, _ in client.xrange(Keys(stage.settings.namespace).events(program.job))}
-    found = []
-    for seen in history.watchers:
-        beyond = not {id for id, _, _ in seen.events} <= kept
-        if int(beyond) != len(seen.gaps):
-            found.append(
-                f"{seen.name}: saw {'some' if beyond else 'nothing'} of what was lost, and was told {seen.gaps}"
-            )
-    return found
 
 
 def run(

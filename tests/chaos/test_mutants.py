@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.check import FOUND
 from tests.chaos.mutants import MUTANTS, SOURCE, Mutant
-from tests.chaos.rounds import FOUND
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.check import FOUND
 from tests.chaos.mutants import OF_ORDER, Mutant
-from tests.simulation.world import FOUND
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

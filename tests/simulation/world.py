@@ -25,7 +25,7 @@ from progress_stream.reporting.buffer import Buffer, Rates
 from progress_stream.settings import load
 from progress_stream.streaming.hub import Hub
 from progress_stream.streaming.watcher import Start, Watcher
-from tests.chaos.check import faults_of
+from tests.chaos.check import FOUND, faults_of, wrongly_told
 from tests.chaos.history import History, Seen
 from tests.simulation.clock import INSTANT, VirtualLoop
 from tests.simulation.redis import JOB, Listening, Network, Server, Store
@@ -34,8 +34,6 @@ OWN_TYPE = "line"
 AT = "2026-01-01T00:00:00.000Z"
 #: Made-up seconds after which whoever has no end will never have one.
 PATIENCE = 300.0
-#: The exit status of a run that found something: no crash has it.
-FOUND = 3
 SETTINGS = load(redis_url="redis://127.0.0.1:1")
 
 
@@ -259,13 +257,7 @@ class World:
         found = [
             str(fault) for fault in faults_of(history, OWN_TYPE, self.plan.events, gaps_allowed=self.lost)
         ]
-        for client in self.clients:
-            beyond = any(EventId.parse(id) in self.server.lost for id, _, _ in client.seen.events)
-            if len(client.seen.gaps) != int(beyond):
-                found.append(
-                    f"{client.seen.name}: saw {'some' if beyond else 'nothing'} of what was lost, told {client.seen.gaps}"
-                )
-        return found
+        return found + wrongly_told(history, lambda id: EventId.parse(id) in self.server.lost)
 
 
 def simulate(seed: int) -> list[str]:

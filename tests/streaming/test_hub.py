@@ -9,35 +9,11 @@ import pytest
 import redis
 
 from progress_stream.events import EventId
-from progress_stream.settings import Settings, load
+from progress_stream.settings import load
 from tests.support.redis import RedisServer
 from tests.support.watching import Writer, running_hub, until, watch
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def settings(redis_server: RedisServer, namespace: str) -> Settings:
-    return load(redis_url=redis_server.url(), namespace=namespace)
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Any:
-    with redis_server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def writer(client: redis.Redis, settings: Settings) -> Writer:
-    writer = Writer(client, settings, "job")
-    writer.create()
-    writer.start()
-    return writer
 
 
 async def test_history_then_live_then_the_end(

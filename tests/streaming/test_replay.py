@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 import redis
@@ -27,30 +26,6 @@ from tests.support.redis import RedisServer
 from tests.support.watching import Writer, running_hub, until, watch
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def settings(redis_server: RedisServer, namespace: str) -> Settings:
-    return load(redis_url=redis_server.url(), namespace=namespace)
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Any:
-    with redis_server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def writer(client: redis.Redis, settings: Settings) -> Writer:
-    writer = Writer(client, settings, "job")
-    writer.create()
-    writer.start()
-    return writer
 
 
 @st.composite
