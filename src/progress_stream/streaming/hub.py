@@ -38,8 +38,9 @@ from .watcher import LiveTopic, Start, Watcher
 log = logging.getLogger(__name__)
 
 #: The longest that a flood's frames are gathered before they leave as one write: 1,000 watchers of one channel cost 6.2 s of CPU
-#: a million deliveries with a write each, 0.26 s gathered (one core).
-GATHER_SECONDS: Final = 0.02
+#: a million deliveries with a write each, 0.26 s gathered (one core). Half of what a change may take to the screen, and less than
+#: the time between two progress reports of a job: those, ten a second, never wait. At 20 ms a flood cost twice as much.
+GATHER_SECONDS: Final = 0.05
 #: Gathered for so long by each watcher, at most the above: a round of writes takes about a tenth of it, and where few watch, no
 #: event waits. With one watcher and an event every 10 ms the median from append to arrival was 10.0 ms gathered for 20 ms, and
 #: is 1.6 ms.
