@@ -29,6 +29,8 @@ MISSING: Final = (
     "nchan is not here (Debian and Ubuntu: apt-get install libnginx-mod-nchan): no figure beside it"
 )
 _START_SECONDS: Final = 10
+#: For what is published in one go.
+_CONNECTIONS: Final = 5
 _PATH: Final = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
 _CONFIG: Final = """
 load_module {module};
@@ -69,12 +71,14 @@ def module() -> str | None:
 
 
 class Publisher:
-    """One connection on which messages are sent, many before the first answer."""
+    """One connection on which messages are sent, many before the first answer.
+
+    nginx closes it now and then in the middle of what was sent: then the rest is sent on another one.
+    """
 
     def __init__(self, url: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
-        self._answered = 0
-        self._sent = 0
+        self._where = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self._socket = socket.create_connection(self._where)
 
     def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Channel and message each. Comes back when all are taken."""
@@ -83,18 +87,26 @@ class Publisher:
             % (channel.encode(), len(body), body)
             for channel, body in messages
         ]
-        self._socket.sendall(b"".join(lines))
-        self._sent += len(messages)
-        rest = b""
-        while self._answered < self._sent:
-            data = self._socket.recv(65_536)
-            if not data:
-                raise RuntimeError("nginx closed the publisher's connection")
-            rest += data
-            # A head each, and a word about the channel: a status line is what every answer has once.
-            found = rest.count(b"HTTP/1.1 20")
-            self._answered += found
-            rest = rest[rest.rfind(b"HTTP/1.1 20") + 11 :] if found else rest[-10:]
+        for _ in range(_CONNECTIONS):
+            lines = lines[self._taken(lines) :]
+            if not lines:
+                return
+            self._socket.close()
+            self._socket = socket.create_connection(self._where)
+        raise RuntimeError("nginx closed the publisher's connection again and again")
+
+    def _taken(self, lines: Sequence[bytes]) -> int:
+        """How many of these were answered before the connection was closed."""
+        answered, rest = 0, b""
+        with suppress(ConnectionError):
+            self._socket.sendall(b"".join(lines))
+            while answered < len(lines) and (data := self._socket.recv(65_536)):
+                rest += data
+                # A head each, and a word about the channel: a status line is what every answer has once.
+                found = rest.count(b"HTTP/1.1 20")
+                answered += found
+                rest = rest[rest.rfind(b"HTTP/1.1 20") + 11 :] if found else rest[-10:]
+        return answered
 
     def close(self) -> None:
         self._socket.close()
