@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from itertools import pairwise, zip_longest
+from typing import Any, Literal
 
 from progress_stream.events import TERMINAL, EventId
 from tests.chaos.history import History, Seen
 
-Kind = Literal["lost", "repeated", "disordered", "foreign", "gap", "unended"]
+Kind = Literal["lost", "repeated", "disordered", "foreign", "gap", "untold", "unended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,71 @@ class Fault:
 FOUND = 3
 
 
-def wrongly_told(history: History, was_lost: Callable[[str], bool]) -> list[str]:
-    """Who saw an event that is lost is told of one gap; who saw none is told of none."""
-    found = []
-    for seen in history.watchers:
-        beyond = any(was_lost(id) for id, _, _ in seen.events)
-        if int(beyond) != len(seen.gaps):
-            found.append(
-                f"{seen.name}: saw {'some' if beyond else 'nothing'} of what was lost, and was told {seen.gaps}"
-            )
-    return found
+Entry = tuple[str, str, dict[str, Any]]
+
+
+def against_stream(history: History, kept: Sequence[Entry], *, losses: int) -> list[Fault]:
+    """What each watcher saw beside what Redis holds in the end (each entry: its id, its type, its data).
+
+    Who saw nothing that is gone must have seen all of it, once and in order, and may have been told of no gap. Who saw some that is
+    gone, or came where the beginning is gone, must have been told, once for each loss at most; and what it saw after the last gap
+    must be all that follows where that snapshot stands.
+    """
+    return [
+        Fault(kind, seen.name, text)
+        for seen in history.watchers
+        for kind, text in _beside(seen, list(kept), losses)
+    ]
+
+
+def _beside(seen: Seen, kept: list[Entry], losses: int) -> Iterator[tuple[Kind, str]]:
+    ids = {id for id, _, _ in kept}
+    gone = [id for id, _, _ in seen.events if id not in ids]
+    headless = not kept or EventId.parse(kept[0][0]).n != 1
+    told = len(seen.gaps)
+    if told > (losses if gone or headless else 0):
+        yield "gap", f"was told of {seen.gaps}, and saw of what is gone {gone[:3]}"
+    if gone and not told:
+        yield "untold", f"saw {gone[:3]} of what is gone ({len(gone)}), and was not told"
+    if told:
+        at, _, place = seen.gaps[-1]
+        rest = [entry for entry in kept if EventId.parse(entry[0]) > EventId.parse(place)]
+        yield from _unlike(seen.events[at:], rest)
+    elif not gone:
+        yield from _unlike(seen.events, kept)
+
+
+def _unlike(saw: Sequence[Entry], kept: Sequence[Entry]) -> Iterator[tuple[Kind, str]]:
+    """Where one list departs from the other."""
+    for index, (one, other) in enumerate(zip_longest(saw, kept)):
+        if one != other:
+            lacks = one is None or (other is not None and EventId.parse(one[0]) > EventId.parse(other[0]))
+            yield ("lost" if lacks else "foreign"), f"saw {one} as its {index}th, where Redis holds {other}"
+            return
+
+
+def out_of_attempt(kept: Sequence[Entry], own_type: str, count: int) -> list[str]:
+    """Each attempt's events are 1, 2, 3 … in order, the last attempt's all of them; one end, and nothing after it."""
+    numbers: dict[int, list[int]] = {}
+    for attempt, number in (
+        own := [(data["attempt"], data["data"]) for _, type, data in kept if type == own_type]
+    ):
+        numbers.setdefault(attempt, []).append(number)
+    wrong = [
+        f"attempt {attempt} holds {some[:3]} … ({len(some)})"
+        for attempt, some in numbers.items()
+        if some != list(range(1, len(some) + 1))
+    ]
+    if own != sorted(own):
+        wrong.append("an attempt's event came after a later one's")
+    if not numbers or len(numbers[max(numbers)]) != count:
+        wrong.append(
+            f"the attempts hold { ({a: len(some) for a, some in numbers.items()}) } events of {count}"
+        )
+    ends = [index for index, (_, type, _) in enumerate(kept) if type in TERMINAL]
+    if ends != [len(kept) - 1]:
+        wrong.append(f"its ends stand at {ends} of {len(kept)} events")
+    return wrong
 
 
 def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool = False) -> list[Fault]:
@@ -67,7 +122,7 @@ def _faults(seen: Seen, own_type: str, count: int, gaps_allowed: bool) -> Iterat
 
 def _between_gaps(seen: Seen, own_type: str) -> list[list[int]]:
     """The numbers that the events of this type carry, in one piece or, where gaps were told, in several."""
-    ends = [0, *(at for at, _ in seen.gaps), len(seen.events)]
+    ends = [0, *(at for at, *_ in seen.gaps), len(seen.events)]
     return [
         [data["data"] for _, type, data in seen.events[start:end] if type == own_type]
         for start, end in pairwise(ends)
@@ -76,7 +131,7 @@ def _between_gaps(seen: Seen, own_type: str) -> list[list[int]]:
 
 def _order(seen: Seen) -> Iterator[tuple[Kind, str]]:
     """Ids only grow, and without a gap told no number is left out: whatever its epoch."""
-    told = {at for at, _ in seen.gaps}
+    told = {at for at, *_ in seen.gaps}
     before = EventId(0, 0)
     for index, (text, type, _) in enumerate(seen.events):
         try:

@@ -60,6 +60,12 @@ class WebProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process.pid
+
     def start(self) -> Self:
         """Returns once it answers."""
         command = [

@@ -13,8 +13,8 @@ class Seen:
     name: str
     #: Every event that came, in order: its id, its type, its data.
     events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    #: For each snapshot with `gap`: how many events had come before it, and its reason.
-    gaps: list[tuple[int, str]] = field(default_factory=list)
+    #: For each snapshot with `gap`: how many events had come before it, its reason, and where it stands (its id).
+    gaps: list[tuple[int, str, str]] = field(default_factory=list)
     #: What else the server said: busy, draining, expired.
     told: list[str] = field(default_factory=list)
     #: Connections that ended: cut by this client, by the other side, or cleanly; and those that could not be made.

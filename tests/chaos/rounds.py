@@ -1,16 +1,16 @@
 """Rounds of everything that goes wrong, by seed: `python -m tests.chaos.rounds --seed 1 --seconds 600`.
 
-Each round is a Redis, a web process, jobs that are reported and a crowd that watches them, and a sequence of faults drawn from the
-seed; `check.py` judges what each watcher saw. In a round without loss nobody may be told of a gap; in one in which Redis loses the
-tail of its file exactly those are told who saw what was lost. The last line says what came of all rounds.
+Each round is a stage (`stage.py`), jobs that programs report, that are appended by hand, and that workers run, a crowd that watches
+each of them, and a sequence of faults drawn from the seed (`breaking.py`). `check.py` judges what each watcher saw, beside what
+Redis holds in the end and what it had acknowledged. In a round without loss nobody may be told of a gap; in every third one Redis
+loses something, and exactly those are told who saw what was lost. The last line says what came of all rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
+import json
 import sys
 import tempfile
 import time
@@ -19,35 +19,46 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from random import Random
-
-import redis
-from pydantic import SecretStr
+from typing import Final
 
 from progress_stream import jobs
-from progress_stream.auth.verify import sign
-from progress_stream.errors import ProgressStreamError
-from progress_stream.settings import Settings, load
-from progress_stream.store.connect import sync_client
 from progress_stream.store.keys import Keys
 from progress_stream.store.sync import SyncStore
-from tests.chaos.check import FOUND, faults_of, wrongly_told
-from tests.chaos.faults import WebProcess, kill_subscriptions
+from tests.chaos.appender import Appender
+from tests.chaos.breaking import LOSSLESS, LOSSY, TELLINGS, Fault, subscriptions_killed
+from tests.chaos.check import FOUND, Entry, against_stream, faults_of, out_of_attempt
 from tests.chaos.history import History
+from tests.chaos.stage import Stage, stage
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
-from tests.support.redis import RedisServer
-from tests.support.server import SECRET
-from tests.support.switch import Switch
+
+#: Of a state what events alone make.
+FOLDED: Final = (
+    "state",
+    "done",
+    "total",
+    "message",
+    "attempt",
+    "steps",
+    "error",
+    "started_at",
+    "finished_at",
+    "stalled",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much goes on in a round."""
 
-    jobs: int = 20
-    events: int = 400
+    jobs: int = 200
+    #: Of them those that are appended by hand, and those that worker processes run; a program reports each other one.
+    appended: int = 20
+    worked: int = 20
+    workers: int = 2
+    events: int = 60
+    #: Of each job.
     watchers: int = 5
-    seconds: float = 8.0
+    seconds: float = 15.0
     faults: int = 8
     #: Beyond the time in which events come: then who has no end has lost it.
     patience: float = 60.0
@@ -60,7 +71,12 @@ class Outcome:
     rounds: int = 0
     injected: int = 0
     acknowledged: int = 0
+    #: Calls of the appenders that were refused, and of which nobody knew what became: all of them were given again.
+    refused: int = 0
+    unknown: int = 0
     deliveries: int = 0
+    #: Folded states that were compared with a fold of the stream.
+    states: int = 0
     lost: int = 0
     repeated: int = 0
     disordered: int = 0
@@ -76,208 +92,139 @@ class Outcome:
     def lines(self) -> list[str]:
         return [
             *self.faults[:40],
-            f"{self.rounds} rounds, {self.injected} faults injected, {self.acknowledged} events acknowledged, "
-            f"{self.deliveries} deliveries checked",
+            f"{self.rounds} rounds, {self.injected} faults injected, {self.acknowledged} events acknowledged, {self.refused} calls "
+            f"refused, {self.unknown} of unknown fate, {self.deliveries} deliveries checked, {self.states} states",
             f"lost {self.lost} · repeated {self.repeated} · out of order {self.disordered} · gaps {self.gaps} "
             f"({self.gaps_of_loss} where Redis had lost something)",
         ]
 
 
-class Stage:
-    """The parts of one round."""
-
-    def __init__(
-        self, server: RedisServer, switch: Switch, web: WebProcess, settings: Settings, random: Random
-    ) -> None:
-        self.server = server
-        self.switch = switch
-        self.web = web
-        self.settings = settings
-        self.random = random
-        self.programs: list[Program] = []
-
-    def client(self) -> redis.Redis:
-        return self.server.client(0)
-
-
-Fault = Callable[[Stage], None]
-
-
-def web_killed(stage: Stage) -> None:
-    stage.web.kill9()
-    stage.web.start()
-
-
-def subscriptions_killed(stage: Stage) -> None:
-    with stage.client() as client:
-        kill_subscriptions(client)
-
-
-def connections_killed(stage: Stage) -> None:
-    with stage.client() as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-
-
-def answer_lost(stage: Stage) -> None:
-    """What was written is not known to have been."""
-    stage.switch.swallow_next_answer(stage.server.port)
-
-
-def redis_stopped(stage: Stage) -> None:
-    stage.server.sigstop()
-    time.sleep(stage.random.uniform(0.2, 1.5))
-    stage.server.sigcont()
-
-
-def redis_killed(stage: Stage) -> None:
-    """The machine lives: what was acknowledged is in the kernel's hands."""
-    stage.server.kill9()
-    time.sleep(stage.random.uniform(0, 0.5))
-    stage.server.start()
-
-
-def redis_full(stage: Stage) -> None:
-    """It refuses what would grow."""
-    with stage.client() as client:
-        client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("maxmemory", 1)
-        time.sleep(stage.random.uniform(0.1, 1))
-        client.config_set("maxmemory", 0)
-
-
-def redis_paused(stage: Stage) -> None:
-    with stage.client() as client:
-        client.execute_command("CLIENT", "PAUSE", stage.random.randint(100, 800), "WRITE")
-
-
-def redis_demoted(stage: Stage) -> None:
-    """A primary that is made a replica by mistake, and back: READONLY meanwhile, another server afterwards."""
-    stage.server.cut_off()
-    time.sleep(stage.random.uniform(0.1, 1))
-    stage.server.promote()
-
-
-def zombie(stage: Stage) -> None:
-    """Somebody who once held a job goes on reporting it."""
-    program = stage.random.choice(stage.programs)
-    client = sync_client(stage.server.url(0), connections=1)
-    store = SyncStore(client, stage.settings)
-    line = (OWN_TYPE, b'{"data":987654321}')
-    with contextlib.suppress(ProgressStreamError):
-        record = store.send(store.commands.look(program.job)).record
-        sequence = 1 if record is None else record.control.sequence + 1
-        state = jobs.new(jobs.Header(program.job, "chaos", owner="alice"))
-        store.send(store.commands.append(program.job, 1, "a zombie's", sequence, [line], state))
-    client.close()
-
-
-def tail_lost(stage: Stage) -> None:
-    """The machine goes: what was acknowledged is gone, and is given again by those who reported it."""
-    stage.server.kill9()
-    (file,) = (stage.server.folder / "appendonlydir").glob("*.incr.aof")
-    os.truncate(file, max(file.stat().st_size - 20_000, 0))
-    stage.server.start()
-
-
-LOSSLESS: tuple[Fault, ...] = (
-    web_killed, subscriptions_killed, connections_killed, answer_lost, redis_stopped, redis_killed, redis_full, redis_paused,
-    redis_demoted, zombie,
-)  # fmt: skip
-
-
 class Round:
-    """One round: its faults are drawn from those named; `tail_lost` among them makes it one in which Redis loses something."""
+    """One round: its faults are drawn from those named; one that loses something comes once, among others that do not."""
 
     def __init__(self, seed: int, scale: Scale, faults: Sequence[Fault]) -> None:
         self._seed = seed
         self._scale = scale
-        self._faults = faults
-        self._lossy = tail_lost in faults
+        self._lossy = [fault for fault in faults if fault in LOSSY]
+        self._lossless = [fault for fault in faults if fault not in LOSSY]
         self._noted: list[str] = []
+        #: How often one watcher may be told of what was lost.
+        self._tellings = 0
 
     def run(self, folder: Path) -> Outcome:
-        options = {"appendfsync": "everysec"}
-        with RedisServer(folder / "redis", options=options) as server, Switch(server.port) as switch:
-            settings = load(
-                redis_url=server.url(0), broker_url=server.url(1), namespace=f"round{self._seed}", data=folder,
-                jwt_secret=SecretStr(SECRET), ready_seconds=0, drain_seconds=0,
-            )  # fmt: skip
-            with WebProcess(settings, SECRET, folder / "web") as web:
-                return self._run(Stage(server, switch, web, settings, Random(self._seed)))
+        with stage(self._seed, folder, workers=self._scale.workers if self._scale.worked else 0) as made:
+            return self._run(made)
 
-    def _run(self, stage: Stage) -> Outcome:
+    def _run(self, made: Stage) -> Outcome:
         scale = self._scale
-        reported = stage.settings.model_copy(update={"redis_url": stage.switch.url(0)})
-        for number in range(scale.jobs):
+        appended = 0 if self._lossy else scale.appended
+        made.send_work(scale.worked, scale.events, scale.seconds / 2)
+        made.start_programs(scale.jobs - scale.worked - appended, appended, scale.events, scale.seconds)
+        if made.programs and not self._lossy:
             # The wake-up of one job's last event is lost, and no later one betrays it.
-            before_end = partial(subscriptions_killed, stage) if number == 0 and not self._lossy else None
-            stage.programs.append(Program(reported, scale.events, scale.seconds, before_end))
-        for program in stage.programs:
-            program.start()
-        histories = asyncio.run(self._watch_all(stage))
-        broken = [fault for program in stage.programs if (fault := _not_joined(program)) is not None]
-        outcome = Outcome(
-            rounds=1,
-            injected=len(self._noted),
-            acknowledged=sum(program.reported for program in stage.programs),
-        )
-        outcome.faults += broken
-        for program, history in zip(stage.programs, histories, strict=True):
-            self._judge(outcome, stage, program, history)
+            made.programs[0].before_end = partial(subscriptions_killed, made)
+        histories = asyncio.run(self._watch_all(made))
+        outcome = Outcome(rounds=1, injected=len(self._noted))
+        for reporter in (*made.programs, *made.appenders):
+            outcome.faults += _not_joined(reporter)
+            outcome.acknowledged += reporter.reported
+        for job, history in zip(made.jobs, histories, strict=True):
+            self._judge(outcome, made, job, history)
+        for appender in made.appenders:
+            self._audit(outcome, made, appender)
         if outcome.faults:
             outcome.faults.insert(0, f"round of seed {self._seed}: {', '.join(self._noted)}")
         return outcome
 
-    async def _watch_all(self, stage: Stage) -> list[History]:
-        scale, token = self._scale, sign(SECRET, "alice", "jobs:read", 3_600)
+    async def _watch_all(self, made: Stage) -> list[History]:
+        scale, token = self._scale, made.token()
         crowds = [
             crowd(
-                stage.web.url, program.job, token, scale.watchers, seed=self._seed * 1_000 + number, cut_every=2,
+                made.web.url, job, token, scale.watchers, seed=self._seed * 1_000 + number, cut_every=2,
                 seconds=scale.seconds + scale.patience,
             )
-            for number, program in enumerate(stage.programs)
+            for number, job in enumerate(made.jobs)
         ]  # fmt: skip
-        histories, _ = await asyncio.gather(asyncio.gather(*crowds), self._inject(stage))
+        histories, _ = await asyncio.gather(asyncio.gather(*crowds), self._inject(made))
         return histories
 
-    async def _inject(self, stage: Stage) -> None:
+    async def _inject(self, made: Stage) -> None:
         """Spread over the time in which events come."""
-        count = 1 if self._lossy else self._scale.faults
-        for _ in range(count):
-            await asyncio.sleep(stage.random.uniform(0.5, 1.5) * self._scale.seconds / (count + 1))
-            fault = stage.random.choice(self._faults)
-            if all(program.reported >= self._scale.events for program in stage.programs):
+        drawn = [made.random.choice(self._lossless) for _ in range(self._scale.faults) if self._lossless]
+        if self._lossy:
+            drawn.insert(len(drawn) // 2, made.random.choice(self._lossy))
+        began = asyncio.get_running_loop().time()
+        for number, fault in enumerate(drawn):
+            at = began + (number + made.random.uniform(0.5, 1)) * self._scale.seconds / (len(drawn) + 1)
+            await asyncio.sleep(at - asyncio.get_running_loop().time())
+            if all(program.reported >= self._scale.events for program in made.programs):
                 return
-            await asyncio.to_thread(fault, stage)
+            await asyncio.to_thread(fault, made)
             self._noted.append(fault.__name__)
+            self._tellings += TELLINGS.get(fault, 1) if fault in LOSSY else 0
 
-    def _judge(self, outcome: Outcome, stage: Stage, program: Program, history: History) -> None:
-        found = faults_of(history, OWN_TYPE, self._scale.events, gaps_allowed=self._lossy)
-        outcome.faults += map(str, found)
+    def _judge(self, outcome: Outcome, made: Stage, job: str, history: History) -> None:
+        kept = entries_of(made, job)
+        by_program = any(job == program.job for program in made.programs)
+        found = against_stream(history, kept, losses=self._tellings)
+        if not self._lossy:
+            found += faults_of(history, OWN_TYPE, self._scale.events) if by_program else []
+            outcome.faults += [
+                f"job {job}: {text}" for text in out_of_attempt(kept, OWN_TYPE, self._scale.events)
+            ]
+            outcome.faults += [f"job {job}: {text}" for text in unfolded(made, job, kept)]
+            outcome.states += 1
+        outcome.faults += [f"job {job}: {fault}" for fault in found]
         outcome.deliveries += sum(len(seen.events) for seen in history.watchers)
         kinds = Counter(fault.kind for fault in found)
-        outcome.lost += kinds["lost"] + kinds["unended"]
+        outcome.lost += kinds["lost"] + kinds["unended"] + kinds["untold"]
         outcome.repeated += kinds["repeated"] + kinds["foreign"]
         outcome.disordered += kinds["disordered"]
         gaps = sum(len(seen.gaps) for seen in history.watchers)
         if self._lossy:
             outcome.gaps_of_loss += gaps
-            with stage.client() as client:
-                kept = {
-                    id.decode() for id, _ in client.xrange(Keys(stage.settings.namespace).events(program.job))
-                }
-            outcome.faults += wrongly_told(history, lambda id: id not in kept)
         else:
             outcome.gaps += gaps
 
+    def _audit(self, outcome: Outcome, made: Stage, appender: Appender) -> None:
+        kept = {id: data.get("data") for id, _, data in entries_of(made, appender.job)}
+        outcome.faults += [f"job {appender.job}: {text}" for text in appender.wrong(kept)]
+        outcome.refused += appender.refused
+        outcome.unknown += appender.unknown
 
-def _not_joined(program: Program) -> str | None:
-    """How a program that only reports came to an end that it should not have had."""
+
+def entries_of(made: Stage, job: str) -> list[Entry]:
+    """What Redis holds of a job."""
+    with made.client() as client:
+        rows = client.xrange(Keys(made.settings.namespace).events(job))
+    return [(id.decode(), fields[b"t"].decode(), json.loads(fields[b"d"])) for id, fields in rows]
+
+
+def unfolded(made: Stage, job: str, kept: Sequence[Entry]) -> list[str]:
+    """Where the state that Redis holds is not the fold of the events that it holds."""
+    with made.client() as client:
+        store = SyncStore(client, made.settings)
+        record = store.send(store.commands.look(job)).record
+    if record is None:
+        return ["Redis has no state"]
+    state = jobs.new(jobs.Header(job, record.packed["actor"], owner="alice"))
+    for _, _, data in kept:
+        state = jobs.fold(state, data)
+    shown = jobs.view(record)
+    return [
+        f"{name} is {shown[name]!r}, and folded {state[name]!r}"
+        for name in FOLDED
+        if shown[name] != state[name]
+    ]
+
+
+def _not_joined(reporter: Program | Appender) -> list[str]:
+    """How one that only reports came to an end that it should not have had."""
     try:
-        program.join()
+        reporter.join()
     except Exception as error:
-        return f"the program of job {program.job}: {type(error).__name__}: {error}"
-    return None
+        return [f"who reported job {reporter.job}: {type(error).__name__}: {error}"]
+    return []
 
 
 def run(
@@ -290,7 +237,7 @@ def run(
     """Rounds until the time is over, one at least; without faults named every third one with a loss."""
     whole, began, number = Outcome(), time.monotonic(), 0
     while number == 0 or time.monotonic() - began < seconds:
-        drawn_from = faults or ((tail_lost,) if number % 3 == 2 else LOSSLESS)
+        drawn_from = faults or ((*LOSSLESS, *LOSSY) if number % 3 == 2 else LOSSLESS)
         with tempfile.TemporaryDirectory(prefix="progress-stream-chaos-") as folder:
             outcome = Round(seed + number, scale, drawn_from).run(Path(folder))
         say(f"seed {seed + number}: {'; '.join(outcome.lines()[-2:])}")
@@ -299,8 +246,12 @@ def run(
     return whole
 
 
+def _option(name: str) -> str:
+    return f"round_{name}" if name in {"seconds", "faults"} else name
+
+
 def main() -> None:
-    named = {fault.__name__: fault for fault in (*LOSSLESS, tail_lost)}
+    named = {fault.__name__: fault for fault in (*LOSSLESS, *LOSSY)}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -309,19 +260,12 @@ def main() -> None:
     parser.add_argument("--faults", nargs="*", choices=named, default=[], help="these alone")
     for one in fields(Scale):
         parser.add_argument(
-            f"--{one.name}" if one.name not in {"seconds", "faults"} else f"--round-{one.name}",
+            f"--{_option(one.name).replace('_', '-')}",
             type=type(one.default),
             default=one.default,
         )
     options = parser.parse_args()
-    scale = Scale(
-        options.jobs,
-        options.events,
-        options.watchers,
-        options.round_seconds,
-        options.round_faults,
-        options.patience,
-    )
+    scale = Scale(**{one.name: getattr(options, _option(one.name)) for one in fields(Scale)})
     whole = run(
         options.seed,
         options.seconds,

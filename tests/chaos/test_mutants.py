@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Short rounds: four jobs that are watched by four each, half of whom are cut again and again.
 SHORT = (
-    "--seconds", "0", "--jobs", "4", "--watchers", "4", "--events", "400", "--round-seconds", "4", "--round-faults", "6",
+    "--seconds", "0", "--jobs", "4", "--appended", "0", "--worked", "0", "--watchers", "4", "--events", "400",
+    "--round-seconds", "4", "--round-faults", "6",
 )  # fmt: skip
 
 

@@ -205,7 +205,7 @@ def test_redis_killed_with_the_tail_of_its_file_lost(
     beyond = {seen.name for seen in history.watchers if not {id for id, _, _ in seen.events} <= kept}
 
     check(history, program, capsys, lost=True)
-    assert {"lost"} == {reason for seen in history.watchers for _, reason in seen.gaps}
+    assert {"lost"} == {reason for seen in history.watchers for _, reason, _ in seen.gaps}
     assert [int(seen.name in beyond) for seen in history.watchers] == [
         len(seen.gaps) for seen in history.watchers
     ]

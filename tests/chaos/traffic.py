@@ -39,7 +39,7 @@ class Program:
         self._settings = settings
         self._count = count
         self._seconds = seconds
-        self._before_end = before_end
+        self.before_end = before_end
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -82,8 +82,8 @@ class Program:
                 # In little bursts, as programs report.
                 if ahead > 0.005:
                     time.sleep(ahead)
-            if self._before_end is not None:
-                self._before_end()
+            if self.before_end is not None:
+                self.before_end()
             ending = time.monotonic()
         self.ending = time.monotonic() - ending
 
@@ -154,7 +154,7 @@ class Watcher:
         elif frame.event == "snapshot":
             body = json.loads(frame.data)
             if body["gap"]:
-                self.seen.gaps.append((len(self.seen.events), body["reason"]))
+                self.seen.gaps.append((len(self.seen.events), body["reason"], frame.id))
         elif frame.event != "position":
             self.seen.events.append((frame.id, frame.event, json.loads(frame.data)))
 

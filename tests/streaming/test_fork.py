@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from progress_stream.settings import load
 from progress_stream.streaming.hub import Hub
 from tests.support import lacking
 from tests.support.redis import RedisServer
+from tests.support.shims import build
 from tests.support.switch import Switch
 from tests.support.watching import RecordingSink, Writer, running_hub, until, watch
 
@@ -35,12 +34,9 @@ Pair = tuple[str, str]
 
 @pytest.fixture(scope="session")
 def clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    library = build("clock", tmp_path_factory.mktemp("clock"))
+    if library is None:
         lacking("a C compiler for the clock shim")
-    library = tmp_path_factory.mktemp("clock") / "clock.so"
-    source = Path(__file__).parent.parent / "support" / "clock.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
     return library
 
 

@@ -76,6 +76,10 @@ class RedisServer:
         """A plain client that never tries again: a test wants to see each fault. The caller closes it."""
         return redis.Redis.from_url(self.url(db), retry=Retry(NoBackoff(), 0), protocol=2)
 
+    def set_option(self, name: str, value: str) -> None:
+        """Holds from the next start on."""
+        self._options[name] = value
+
     def start(self) -> Self:
         for _ in range(5):
             if self._comes_up():

@@ -30,6 +30,15 @@ def count(seconds: float) -> None:
 
 
 @dramatiq.actor(progress=True, max_retries=5, min_backoff=50, max_backoff=200)
+def lines(count: int, seconds: float) -> None:
+    """The events 1…count of an own type, spread over some seconds: each attempt from the beginning."""
+    job = current_job()
+    for number in range(1, count + 1):
+        job.event("line", number)
+        time.sleep(seconds / count)
+
+
+@dramatiq.actor(progress=True, max_retries=5, min_backoff=50, max_backoff=200)
 def rows_of(number: int, rows: int) -> None:
     """A part: every tenth fails at its first attempt, four of 200 for good, each after half of its rows."""
     job = current_job()

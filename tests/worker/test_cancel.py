@@ -24,8 +24,8 @@ from progress_stream.errors import ProgressStreamError
 from progress_stream.jobs import Header
 from progress_stream.settings import Settings, load
 from tests.support.server import SECRET, Site, serving
+from tests.support.workers import Workers
 from tests.worker.conftest import Eyes, Stack, until
-from tests.worker.test_processes import Workers
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """Workers as processes that are killed, stopped and continued."""
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,57 +13,8 @@ from dramatiq.brokers.redis import RedisBroker
 
 from progress_stream import ProgressMiddleware
 from progress_stream.settings import Settings
+from tests.support.workers import Workers
 from tests.worker.conftest import Eyes, until
-
-
-class Workers:
-    """`dramatiq` processes of this test, each with a log."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings = settings
-        self._folder = folder
-        self._started: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> Path:
-        """One worker process with one thread; its log."""
-        settings = self._settings
-        env = os.environ | {
-            "PROGRESS_STREAM_REDIS_URL": settings.redis_url or "",
-            "PROGRESS_STREAM_BROKER_URL": settings.effective_broker_url or "",
-            "PROGRESS_STREAM_NAMESPACE": settings.namespace,
-            "PROGRESS_STREAM_STALLED_SECONDS": str(settings.stalled_seconds),
-            "PROGRESS_STREAM_DATA": str(settings.data),
-        }
-        log = self._folder / f"worker{len(self._started)}.log"
-        command = [
-            sys.executable,
-            "-m",
-            "dramatiq",
-            "tests.worker.actors",
-            "--processes",
-            "1",
-            "--threads",
-            "1",
-        ]
-        root = Path(__file__).parents[2]
-        with log.open("wb") as target:
-            process = subprocess.Popen(
-                [*command, "--path", str(root)],
-                env=env,
-                cwd=root,
-                stdout=target,
-                stderr=target,
-                start_new_session=True,
-            )
-        self._started.append(process)
-        return log
-
-    def end(self) -> None:
-        """Their whole process groups, the stopped ones too."""
-        for process in self._started:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.fixture
@@ -169,8 +117,8 @@ def test_a_worker_that_ends_in_good_order_has_said_everything(
     job = send(settings, broker_url, 1)
     workers.start()
     pid_of(eyes, job, 1)
-    os.kill(workers._started[0].pid, signal.SIGTERM)
-    workers._started[0].wait(30)
+    os.kill(workers.started[0].pid, signal.SIGTERM)
+    workers.started[0].wait(30)
     time.sleep(0.1)
 
     assert "succeeded" == eyes.state(job)["state"]
