@@ -187,7 +187,7 @@ def tail_lost(stage: Stage) -> None:
     """The machine goes: what was acknowledged is gone, and is given again by those who reported it."""
     stage.server.kill9()
     (file,) = (stage.server.folder / "appendonlydir").glob("*.incr.aof")
-    os.truncate(file, max(file.stat().st_size - 20_000, 0))
+    os.truncate(file, max(file.stat().st_size - stage.random.randint(20_000, 400_000), 0))
     stage.server.start()
 
 
