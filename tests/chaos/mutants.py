@@ -44,6 +44,18 @@ class Mutant:
 #: What only another order of things shows: found by the simulation (`tests/simulation`), for the real parts rarely meet it.
 OF_ORDER: Final = (
     Mutant(
+        "a client forgets where it is",
+        "client/rules.py",
+        "        self._place = id or self._place\n        self._backoff.progressed()\n        self._fold.event(place, type, data)",
+        "        self._backoff.progressed()\n        self._fold.event(place, type, data)",
+    ),
+    Mutant(
+        "a long-poll tells of no gap",
+        "api/poll.py",
+        '"gap": page.gap is not None,',
+        '"gap": False,',
+    ),
+    Mutant(
         "a watcher is live before it has all",
         "streaming/history.py",
         "if not log_.reaches(watcher.epoch, watcher.n):",

@@ -11,14 +11,15 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from progress_stream import jobs
+from progress_stream import events, jobs
 from progress_stream.errors import StoreUnavailable
 from progress_stream.events import TERMINAL, EventId
-from progress_stream.jobs import Control, Header, Record
+from progress_stream.jobs import Control, Header, Record, State
 from progress_stream.store.commands import Look
 from tests.simulation.clock import INSTANT
 
 JOB = "job"
+AT = "2026-01-01T00:00:00.000Z"
 CHANNEL = "channel"
 Entry = tuple[EventId, bytes, bytes]
 
@@ -29,6 +30,7 @@ class Kept:
 
     control: Control
     entries: tuple[Entry, ...]
+    state: State
 
 
 class Server:
@@ -43,9 +45,12 @@ class Server:
         self._born_ms = 10**12
         epoch = self._born_ms
         control = Control(epoch, 0, 1, "nonce", 0, "running", self.replid, EventId(epoch, 1))
-        self.kept = Kept(control, ())
+        self.kept = Kept(control, (), jobs.new(Header(JOB, "actor")))
         self._earlier: list[Kept] = []
-        self._add([("queued", b"{}"), ("started", b"{}")])
+        begun = [events.make(JOB, "queued", at=AT), events.make(JOB, "started", at=AT, attempt=1)]
+        self._add(
+            [(event["type"], events.encode(event)) for event in begun], jobs.fold(self.kept.state, begun[1])
+        )
 
     def _new_id(self) -> str:
         return f"{self._random.getrandbits(160):040x}"
@@ -58,7 +63,9 @@ class Server:
     def over(self) -> bool:
         return self.kept.control.status in TERMINAL
 
-    def append(self, base: int, lines: tuple[tuple[str, bytes], ...], *, jump: bool) -> tuple[str, int]:
+    def append(
+        self, base: int, lines: tuple[tuple[str, bytes], ...], state: State, *, jump: bool
+    ) -> tuple[str, int]:
         """("ok" | "ended", 0) or ("hole", last), as append.lua answers."""
         control, count = self.kept.control, len(lines)
         if base + count - 1 <= control.sequence:
@@ -75,11 +82,11 @@ class Server:
             self.kept = replace(
                 self.kept, control=replace(self.kept.control, epoch=epoch, replid=self.replid)
             )
-        self._add(list(lines[self.kept.control.sequence - base + 1 :]))
+        self._add(list(lines[self.kept.control.sequence - base + 1 :]), state)
         self.kept = replace(self.kept, control=replace(self.kept.control, sequence=base + count - 1))
         return "ok", 0
 
-    def _add(self, lines: list[tuple[str, bytes]]) -> None:
+    def _add(self, lines: list[tuple[str, bytes]], state: State) -> None:
         control, entries = self.kept.control, list(self.kept.entries)
         first = EventId(control.epoch, control.n + 1)
         payload = [str(first).encode()]
@@ -87,7 +94,8 @@ class Server:
             entries.append((EventId(control.epoch, n), type.encode(), data))
             payload += [type.encode(), data]
         status = lines[-1][0] if lines[-1][0] in TERMINAL else control.status
-        self.kept = Kept(replace(control, n=first.n + len(lines) - 1, status=status), tuple(entries))
+        control = replace(control, n=first.n + len(lines) - 1, status=status)
+        self.kept = Kept(control, tuple(entries), state)
         for subscriber in list(self.subscribers):
             subscriber.publish(b"\n".join(payload))
 
@@ -107,7 +115,7 @@ class Server:
         return bool(gone)
 
     def look(self, place: EventId, count: int) -> Look:
-        record = Record(jobs.new(Header(JOB, "actor")), self.kept.control)
+        record = Record(self.kept.state, self.kept.control)
         entries = [entry for entry in self.kept.entries if entry[0] >= place][:count]
         return Look("master", self.replid, record, False, entries, 0)
 
@@ -120,7 +128,7 @@ class Store:
         self._network = network
         self.commands = SimpleNamespace(
             keys=SimpleNamespace(channel=lambda job: CHANNEL, probe=lambda word: f"probe-{word}"),
-            look=lambda job, place, count, enough_bytes: (place, count),
+            look=lambda job, place, count, enough_bytes=0: (place, count),
             tail=lambda job: ("tail",),
         )
         self.client = SimpleNamespace(connection_pool=SimpleNamespace(disconnect=_nothing))

@@ -2,8 +2,8 @@
 
 `python -m tests.simulation.world 1 10000` runs these seeds until one fails, and exits with 3 then.
 
-The hub, its history, logs and tail checks, the watcher's place and the reporter's buffer are the product's own. Redis, the network,
-the sockets and the clock are models.
+The hub, its history, logs and tail checks, the watcher's place, the reporter's buffer, the answers to long-polls and the Python
+client's rules are the product's own. Redis, the network, the sockets and the clock are models.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ import random as chance
 import sys
 from dataclasses import dataclass, field
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
-from progress_stream import jobs
+from progress_stream import events, jobs
+from progress_stream.api import poll
+from progress_stream.client.retry import Backoff
+from progress_stream.client.rules import Rules, WatchEvent
 from progress_stream.errors import StoreUnavailable
 from progress_stream.events import BEGINNING, EventId
-from progress_stream.frames.sse import Frame, Parser
+from progress_stream.frames.sse import Parser
 from progress_stream.jobs import Header
-from progress_stream.reporting.buffer import Buffer, Rates
+from progress_stream.reporting.buffer import Batch, Buffer, Rates
 from progress_stream.settings import load
+from progress_stream.streaming import formats
 from progress_stream.streaming.hub import Hub
 from progress_stream.streaming.watcher import Start, Watcher
-from tests.chaos.check import FOUND, faults_of, wrongly_told
+from tests.chaos.check import FOUND, Entry, against_stream, faults_of
 from tests.chaos.history import History, Seen
 from tests.simulation.clock import INSTANT, VirtualLoop
-from tests.simulation.redis import JOB, Listening, Network, Server, Store
+from tests.simulation.redis import AT, JOB, Listening, Network, Server, Store
 
 OWN_TYPE = "line"
-AT = "2026-01-01T00:00:00.000Z"
 #: Made-up seconds after which whoever has no end will never have one.
 PATIENCE = 300.0
+#: Of a state what a job's own events make.
+FOLDED = ("state", "attempt", "done", "total", "message", "steps", "result")
 SETTINGS = load(redis_url="redis://127.0.0.1:1")
 
 
@@ -42,7 +48,6 @@ class Socket:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._parser = Parser()
         self._loop = asyncio.get_running_loop()
         self._arrives_at = 0.0
         self.full = False
@@ -61,7 +66,7 @@ class Socket:
     def write(self, data: bytes) -> None:
         assert not self.ended, "written to after the end"
         if data:
-            self._later(lambda: self._client.take(self._parser.feed(data)))
+            self._later(lambda: self._client.take(data))
 
     def end(self) -> None:
         self.ended = True
@@ -90,36 +95,41 @@ class Client:
         self._world = world
         self._steady = steady
         self._last = ""
+        self._parser = Parser()
 
-    def take(self, frames: list[Frame]) -> None:
-        for frame in frames:
+    def take(self, data: bytes) -> None:
+        for frame in self._parser.feed(data):
             self._last = frame.id or self._last
             if frame.event == "snapshot":
-                body = json.loads(frame.data)
-                if body["gap"]:
-                    self.seen.gaps.append((len(self.seen.events), body["reason"]))
+                self._told(frame.id, json.loads(frame.data))
             else:
                 self.seen.events.append((frame.id, frame.event, json.loads(frame.data)))
 
-    async def watch(self) -> None:
-        server = self._world.server
-        await asyncio.sleep(self.random.random())
-        while True:
-            if server.over and self._last == str(server.last):
-                self.seen.stopped = True
-                return
-            await self._connect()
-            await asyncio.sleep(self.random.uniform(0, 0.1))
+    def _told(self, id: str, snapshot: dict[str, Any]) -> None:
+        if snapshot["gap"]:
+            self.seen.gaps.append((len(self.seen.events), snapshot["reason"], id))
 
-    async def _connect(self) -> None:
+    async def watch(self) -> None:
+        await asyncio.sleep(self.random.random())
+        while not self._is_over(self._last):
+            await self._connect(self._last)
+            await asyncio.sleep(self.random.uniform(0, 0.1))
+        self.seen.stopped = True
+
+    def _is_over(self, last: str) -> bool:
+        """Asked from here, the answer is 204."""
+        return self._world.server.over and last == str(self._world.server.last)
+
+    async def _connect(self, last: str) -> Socket:
         socket = Socket(self)
-        begin = EventId.parse(self._last) if self._last else BEGINNING
-        watcher = self._world.hub.follow(JOB, socket, Start(begin))
+        self._parser = Parser()
+        watcher = self._world.hub.follow(JOB, socket, Start(EventId.parse(last) if last else BEGINNING))
         self.seen.connects += 1
         try:
             await self._live(socket, watcher)
         finally:
             watcher.on_lost()
+        return socket
 
     async def _live(self, socket: Socket, watcher: Watcher) -> None:
         """Until the end, or until it is cut; slow now and then."""
@@ -142,6 +152,83 @@ class Client:
         # What is full gets its end all the same, as a kernel's buffer would.
 
 
+class Follower(Client):
+    """The Python client by its own rules, over streams and long-polls that are cut: what its caller is given is what it saw."""
+
+    def __init__(self, name: str, world: World, *, steady: bool) -> None:
+        super().__init__(name, world, steady=steady)
+        backoff = Backoff(self.random.random, asyncio.get_running_loop().time)
+        self.rules = Rules("http://127.0.0.1:1", JOB, backoff=backoff)
+        self.state: dict[str, Any] = {}
+
+    def take(self, data: bytes) -> None:
+        self._give(self.rules.feed(data))
+
+    def _give(self, given: list[WatchEvent]) -> None:
+        for event in given:
+            self.state = dict(event.state)
+            if event.type == "snapshot":
+                self._told(event.id, event.data)
+            else:
+                self.seen.events.append((event.id, event.type, event.data))
+
+    async def watch(self) -> None:
+        rules = self.rules
+        await asyncio.sleep(self.random.random())
+        while True:
+            ask = rules.ask(None)
+            last = ask.headers.get("Last-Event-ID", "")
+            if ask.kind in {"stream", "poll"} and self._is_over(last):
+                rules.answered(204, {})
+            elif ask.kind == "stream":
+                rules.answered(200, {"content-type": "text/event-stream"})
+                socket = await self._connect(last)
+                if socket.cut:
+                    rules.dropped("it was cut")
+            else:
+                await self._ask_once(ask.kind, last)
+            pause = rules.pause()
+            if rules.over:
+                self.seen.stopped = True
+                return
+            await asyncio.sleep(pause.seconds)
+
+    async def _ask_once(self, kind: str, last: str) -> None:
+        """The job's state, or a long-poll; the answer is lost now and then, and Redis may be away."""
+        try:
+            body = await (self._poll(last) if kind == "poll" else self._state())
+        except StoreUnavailable:
+            self.rules.answered(503, {})
+            self.rules.whole(503, {}, b"")
+            return
+        if self.random.random() < 0.1:
+            self.rules.dropped("it was cut")
+            return
+        self.rules.answered(200, {"content-type": "application/json"})
+        self._give(self.rules.whole(200, {}, body))
+
+    async def _state(self) -> bytes:
+        record = (await self._world.store.look((BEGINNING, 1))).record
+        return events.encode(jobs.view(record))
+
+    async def _poll(self, last: str) -> bytes:
+        world: Any = SimpleNamespace(history_store=self._world.store, hub=self._world.hub)
+        begin = EventId.parse(last) if last else BEGINNING
+        found = await poll._look(world, JOB, begin)
+        if found.is_empty:
+            await poll._wait(
+                world, JOB, Start(begin, format=formats.WAKING), self.random.uniform(0, 25), _stays
+            )
+            found = await poll._look(world, JOB, begin)
+        return found.encode()
+
+
+async def _stays() -> dict[str, str]:
+    """As the server would hear of a client that leaves: this one does not."""
+    await asyncio.Event().wait()
+    return {}
+
+
 class Reporter:
     """An attempt's buffer, and the loop that sends it: what the flusher does, without its thread."""
 
@@ -155,11 +242,20 @@ class Reporter:
         sending = asyncio.create_task(self._send_all())
         for number in range(1, self._count + 1):
             self._buffer.own(AT, OWN_TYPE, number)
+            self._say_more(number)
             if self._world.random.random() < 0.5:
                 await asyncio.sleep(self._world.random.random() * 0.2)
         await self._world.quiet.wait()
         self._buffer.lifecycle(asyncio.get_running_loop().time(), AT, "succeeded", result=None)
         await sending
+
+    def _say_more(self, number: int) -> None:
+        """What a state is folded of."""
+        now = asyncio.get_running_loop().time()
+        if self._world.random.random() < 0.3:
+            self._buffer.progress(now, done=number, total=self._count, message=f"at {number}")
+        if self._world.random.random() < 0.1:
+            self._buffer.step(now, AT, f"part {number}", self._world.random.choice(("started", "finished")))
 
     async def _send_all(self) -> None:
         loop, buffer = asyncio.get_running_loop(), self._buffer
@@ -169,7 +265,7 @@ class Reporter:
                 await asyncio.sleep(0.01)
                 continue
             try:
-                said, last = await self._send(batch.base, batch.lines, batch.jump)
+                said, last = await self._send(batch)
             except StoreUnavailable:
                 await asyncio.sleep(self._world.random.random() * 0.1)
                 continue
@@ -178,10 +274,10 @@ class Reporter:
             else:
                 buffer.acknowledge()
 
-    async def _send(self, base: int, lines: tuple[tuple[str, bytes], ...], jump: bool) -> tuple[str, int]:
+    async def _send(self, batch: Batch) -> tuple[str, int]:
         server, network = self._world.server, self._world.network
         await network.there(server)
-        answer = server.append(base, lines, jump=jump)
+        answer = server.append(batch.base, batch.lines, batch.state, jump=batch.jump)
         await network.back(server)
         return answer
 
@@ -215,13 +311,14 @@ class World:
         self.server = Server(self.random)
         self.network = Network(self.random, asyncio.sleep)
         self.listening = Listening(self.server, self.network, loop, self.random)
-        store: Any = Store(self.server, self.network)
-        self.hub = Hub(SETTINGS, store, SETTINGS.redis_url or "")
+        self.store: Any = Store(self.server, self.network)
+        self.hub = Hub(SETTINGS, self.store, SETTINGS.redis_url or "")
         self.listening.heard, self.listening.confirmed = self.hub._heard, self.hub._confirmed
         self.hub.wakeups = self.listening  # type: ignore[assignment]
         self.quiet = asyncio.Event()
         self.lost = False
-        self.clients = [Client(f"client {n}", self, steady=n % 2 == 0) for n in range(self.plan.clients)]
+        kinds = (Client, Client, Follower, Follower)
+        self.clients = [kinds[n](f"client {n}", self, steady=n % 2 == 0) for n in range(self.plan.clients)]
 
     async def run(self) -> list[str]:
         """What was wrong, in words."""
@@ -254,10 +351,26 @@ class World:
 
     def _faults(self) -> list[str]:
         history = History([client.seen for client in self.clients])
-        found = [
-            str(fault) for fault in faults_of(history, OWN_TYPE, self.plan.events, gaps_allowed=self.lost)
+        kept = [(str(id), type.decode(), json.loads(data)) for id, type, data in self.server.kept.entries]
+        found = faults_of(history, OWN_TYPE, self.plan.events, gaps_allowed=self.lost)
+        found += against_stream(history, kept, losses=int(self.lost))
+        return [*map(str, found), *self._misfolded(kept)]
+
+    def _misfolded(self, kept: list[Entry]) -> list[str]:
+        """Whose state is not that which Redis holds, and whether that one is the fold of the stream."""
+        wanted = self.server.kept.state
+        folded = jobs.new(Header(JOB, "actor"))
+        for _, _, data in kept:
+            folded = jobs.fold(folded, data)
+        states = {client.seen.name: client.state for client in self.clients if isinstance(client, Follower)}
+        if not self.lost:
+            states["the fold of the stream"] = folded
+        return [
+            f"{who}: {name} is {state[name]!r} and not {wanted[name]!r}"
+            for who, state in states.items()
+            for name in FOLDED
+            if state.get(name) != wanted[name]
         ]
-        return found + wrongly_told(history, lambda id: EventId.parse(id) in self.server.lost)
 
 
 def simulate(seed: int) -> list[str]:
