@@ -13,6 +13,7 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from . import events
 from .errors import InvalidInput
 
 #: How an announced schema names a file.
@@ -32,15 +33,20 @@ class Announced:
     @classmethod
     def parse(cls, text: bytes) -> Announced:
         """Raises ValueError for what is no announcement of an actor that may be started from outside."""
-        known = json.loads(text)
+        known = events.decode_any(text)
         try:
             if known["schema"] is None:
                 raise ValueError("not to be started from outside")
-            return cls(
+            found = cls(
                 known["name"], known["queue"], known.get("title"), known["schema"], known.get("broker")
             )
-        except (TypeError, KeyError) as error:
+            if not (isinstance(found.name, str) and isinstance(found.queue, str)):
+                raise TypeError("names are text")
+            if not all(isinstance(schema, dict) for schema in found.properties.values()):
+                raise TypeError("a schema is an object")
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("not an announcement") from error
+        return found
 
     @property
     def properties(self) -> Mapping[str, Mapping[str, Any]]:

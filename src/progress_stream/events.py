@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import unicodedata
@@ -139,6 +140,14 @@ def ms_of(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
+def is_time(text: str) -> bool:
+    """Whether `ms_of` can read it."""
+    try:
+        return ms_of(text) >= 0
+    except (ValueError, OverflowError):
+        return False
+
+
 def make(job: str, type: str, *, at: str, attempt: int | None = None, **fields: Any) -> Event:
     """One event's data: `job`, `type`, `at`, `attempt` (from `started` on), then the type's fields that are known.
 
@@ -202,9 +211,36 @@ def encode_any(value: object) -> bytes:
         ) from None
 
 
+def decode_any(data: bytes) -> Any:
+    """A value that `encode_any` can write again. Raises ValueError for what `json` alone lets pass: NaN and the infinities, lone
+    surrogates, nesting without end."""
+    text = data.decode()
+    try:
+        if text.count("[") + text.count("{") > _SPARE_LEVELS:
+            # What is nested almost too deeply to be read could not be written from inside an answer.
+            _READER.decode("[" * _SPARE_LEVELS + text + "]" * _SPARE_LEVELS)
+        value = _READER.decode(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if "\\u" in text:  # An escape may be half a character.
+        encode_any(value)
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("holds a number that is none")
+    return value
+
+
+_READER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+_SPARE_LEVELS: Final = 100
+
+
 def decode(data: bytes) -> Event:
-    """The object in one event's data. Raises ValueError for anything but a JSON object in UTF-8."""
-    event = json.loads(data)
+    """The object in one event's data. Raises ValueError for anything but a JSON object in UTF-8 that `encode` can write again."""
+    event = decode_any(data)
     if not isinstance(event, dict):
         raise ValueError("an event is a JSON object")
     return event

@@ -5,7 +5,6 @@ The fold runs where an event is made (one rule in one language); `web/client/fol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -197,15 +196,56 @@ def pack(state: State) -> bytes:
     )
 
 
+#: What a stored form holds under its names. `result` and `error` may be anything; null is left out.
+_TEXTS: Final = frozenset(
+    {
+        "id",
+        "actor",
+        "queue",
+        "title",
+        "owner",
+        "state",
+        "unit",
+        "message",
+        "parent",
+        "retry_of",
+        "last_event_id",
+    }
+)
+_NUMBERS: Final = frozenset({"attempt", "max_attempts", "done", "total", "rate", "eta"})
+_TIMES: Final = frozenset({"run_at", "next_at", "created_at", "started_at", "finished_at", "updated_at"})
+
+
 def unpack(packed: bytes) -> State:
-    """The state of a stored form. Raises ValueError for what is not one."""
-    known = json.loads(packed)
+    """The state of a stored form. Raises ValueError for what is not one: others can write where it lies."""
+    known = events.decode_any(packed)
     if not isinstance(known, dict) or known.get("v") != 1:
         raise ValueError("a stored state of an unknown form")
     state: State = dict.fromkeys(FIELDS)
     state.update(_UNSAID, steps=[])
     state.update((name, value) for name, value in known.items() if name in state)
+    if not all(_may_be(name, value) for name, value in known.items() if value is not None):
+        raise ValueError("a stored state with a field of another kind")
+    if None in (state["id"], state["actor"], state["created_at"]):
+        raise ValueError("a stored state that lacks what each has")
     return state
+
+
+def _may_be(name: str, value: object) -> bool:
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name in _NUMBERS:
+        return isinstance(value, int | float) and abs(value) <= 2**53
+    if name in _TIMES:
+        return isinstance(value, str) and events.is_time(value)
+    return name != "steps" or (isinstance(value, list) and all(isinstance(step, dict) for step in value))
+
+
+def check_end(end: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What somebody else than the attempt wrote as a job's end. Raises ValueError for what is none."""
+    if not isinstance(end.get("at"), str) or not events.is_time(end["at"]):
+        raise ValueError("an end without a time")
+    return end
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +266,34 @@ class Control:
         """The id of the newest event."""
         return EventId(self.epoch, self.n)
 
+    @classmethod
+    def read(cls, packed: Sequence[Any]) -> Control:
+        """From the list that `_control.lua` describes. Raises ValueError, TypeError or IndexError for what is none."""
+        epoch, n, attempt, nonce, sequence, status, replid, *born = packed[:9]
+        control = cls(
+            int(epoch),
+            int(n),
+            int(attempt),
+            str(nonce),
+            int(sequence),
+            str(status),
+            str(replid),
+            EventId(*map(int, born)),
+        )
+        counts = (*control.last, *control.born, control.attempt, control.sequence)
+        if not all(0 <= count <= events.MAX_PART for count in counts):
+            raise ValueError("a count that none can have")
+        if control.status not in NEXT and control.status not in TERMINAL:
+            raise ValueError("a status that none can have")
+        return control
+
 
 #: How many parts of a job are where, in the order in which they are shown.
 PARTS: Final = ("total", "queued", "running", "succeeded", "failed", "cancelled")
+
+
+#: A part's number has nine digits at most.
+MAX_PARTS: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +308,13 @@ class Spread:
 
     @classmethod
     def read(cls, packed: Mapping[str, Any]) -> Spread:
-        """From the packed map that `_parent.lua` describes."""
+        """From the packed map that `_parent.lua` describes. Raises ValueError, TypeError or KeyError for what is none."""
         bar = {"done": packed.get("done"), "total": packed.get("of_shown"), "unit": packed.get("unit_shown")}
+        parts = {name: int(packed[name]) for name in PARTS}
+        if not all(0 <= count <= MAX_PARTS for count in parts.values()):
+            raise ValueError("a count of parts that none can have")
         return cls(
-            {name: int(packed[name]) for name in PARTS},
+            parts,
             bar | {"rate": packed.get("rate"), "eta": packed.get("eta")},
             bool(packed["sealed"]), bool(packed["released"]), packed["after"],
         )  # fmt: skip

@@ -67,7 +67,7 @@ def unpack(record: bytes | None) -> dict[str, str]:
     """Empty for what is none of ours."""
     try:
         headers = json.loads(record or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return _usable(headers)
 

@@ -137,16 +137,17 @@ async def _parts_page(request: Request, who: Who, query: _Query) -> Response:
     parent = str(query.parent)
     record = await lookup.record_for(request, who, parent)
     total = 0 if record.spread is None else record.spread.parts["total"]
-    numbers = [*range(1, total + 1), *([0] if record.spread is not None and record.spread.follow_up else [])]
+    rank_of_last = total + bool(record.spread is not None and record.spread.follow_up)
     after = 0 if query.after is None else query.after[0]
     rows: list[State] = []
-    while len(rows) < query.limit and after < len(numbers):
-        some = numbers[after : after + query.limit - len(rows)]
+    while len(rows) < query.limit and after < rank_of_last:
+        ranks = range(after + 1, min(after + query.limit - len(rows), rank_of_last) + 1)
+        some = [rank if rank <= total else 0 for rank in ranks]
         looks = await parts.store.looks([parts.store.commands.look(f"{parent}~{number}") for number in some])
         after += len(some)
         found = (look.record for look in looks if look.record is not None)
         rows += [await shown(parts, one) for one in found if query.takes(one)]
-    place = None if after >= len(numbers) else (after, parent)
+    place = None if after >= rank_of_last else (after, parent)
     return _answer(rows, place)
 
 
@@ -187,7 +188,9 @@ class _Reader:
         store = self._parts.store
         looks = await store.looks([store.commands.look(job) for _, job in hints])
         found = list(zip(hints, looks, strict=True))
-        await self._repair([(place, look) for place, look in found if not self._fits(look)])
+        # What is no job of this version is no row, and may be one of a later version, which its hint must outlive.
+        misfits = [(place, look) for place, look in found if not self._fits(look) and not look.foreign]
+        await self._repair(misfits)
         return [
             (place, look.record)
             for place, look in found

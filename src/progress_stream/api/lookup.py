@@ -93,18 +93,20 @@ async def result(request: Request) -> Response:
     )
 
 
-async def _file(request: Request, ref: Mapping[str, Any]) -> Response:
+async def _file(request: Request, known: Mapping[str, Any]) -> Response:
+    files = parts_of(request).files
     try:
-        file = await to_thread.run_sync(parts_of(request).files.open, ref)
+        ref = files.checked(known)
+        file = await to_thread.run_sync(files.open, ref)
     except (FileNotFoundError, InvalidUpload):
         raise HTTPException(404, "the file that the job made is no longer kept") from None
     headers = {
-        **_PRIVATE, **_SANDBOX, "Content-Length": str(ref["size"]), "Content-Disposition": attachment(str(ref["name"])),
+        **_PRIVATE, **_SANDBOX, "Content-Length": str(ref["size"]), "Content-Disposition": attachment(ref["name"]),
     }  # fmt: skip
     if request.method == "HEAD":
         await to_thread.run_sync(file.close)
-        return Response(headers=headers, media_type=str(ref["media_type"]))
-    return _Download(_chunks(file), headers=headers, media_type=str(ref["media_type"]))
+        return Response(headers=headers, media_type=ref["media_type"])
+    return _Download(_chunks(file), headers=headers, media_type=ref["media_type"])
 
 
 class _Download(StreamingResponse):

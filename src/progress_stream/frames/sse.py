@@ -57,8 +57,12 @@ def parts_of_stored(frame: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def is_frameable(type: bytes, data: bytes) -> bool:
-    """False for an entry that somebody else wrote into the stream and that would break the framing."""
-    return not (b"\n" in data or b"\r" in data or b"\n" in type or b"\r" in type or not type)
+    """False for an entry that somebody else wrote into the stream and that would break the framing, also of those clients that
+    split lines at U+0085, U+2028 and U+2029: ours come with these escaped."""
+    return not (
+        b"\n" in data or b"\r" in data or b"\n" in type or b"\r" in type or not type
+        or b"\xe2\x80\xa8" in data or b"\xe2\x80\xa9" in data or b"\xc2\x85" in data
+    )  # fmt: skip
 
 
 def comment(text: str = "") -> bytes:

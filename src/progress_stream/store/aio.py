@@ -116,20 +116,20 @@ class AsyncStore:
             return []
         if len(command.lines) == 1:
             return [await self._execute(*command.lines[0])]
-        return await self.pipeline(command.lines)
+        return await self.pipeline(command.lines, lenient=command.lenient)
 
-    async def pipeline(self, lines: Any) -> list[Any]:
-        """The answers of many commands in one round trip; raw."""
+    async def pipeline(self, lines: Any, *, lenient: bool = False) -> list[Any]:
+        """The answers of many commands in one round trip; raw. `lenient`: among them what Redis refuses, as exceptions."""
         try:
-            return await self._pipeline(lines)
+            return await self._pipeline(lines, lenient=lenient)
         except FAILURES as error:
             raise mapped(error) from error
 
-    async def _pipeline(self, lines: Any) -> list[Any]:
+    async def _pipeline(self, lines: Any, *, lenient: bool = False) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
         for line in lines:
             pipeline.execute_command(*line)
-        return list(await pipeline.execute())
+        return list(await pipeline.execute(raise_on_error=not lenient))
 
     async def close(self) -> None:
         await self.client.aclose()

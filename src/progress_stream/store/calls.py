@@ -54,3 +54,5 @@ class Command(Generic[T]):
 
     lines: tuple[tuple[str | bytes | int | float, ...], ...]
     read: Callable[[list[Any]], T]
+    #: Of several lines, what Redis refuses of one is handed to `read` as an exception, beside the answers of the others.
+    lenient: bool = False

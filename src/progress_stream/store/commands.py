@@ -5,7 +5,6 @@ A worker's thread and the server's loop send the same values by `sync.SyncStore`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -13,11 +12,11 @@ from typing import Any, Final, TypeVar
 from .. import events, jobs
 from ..errors import AlreadyEnded, SequenceHole
 from ..events import TERMINAL, Event, EventId
-from ..jobs import Control, Header, Record, State
+from ..jobs import Header, Record, State
 from ..settings import Settings
 from . import messages
 from .calls import Call, Command, script
-from .keys import Keys, parent_of
+from .keys import PARTITIONS, Keys, parent_of
 from .list_commands import ListCommands
 from .refusals import refusal
 from .spread_commands import SpreadCommands
@@ -26,6 +25,8 @@ T = TypeVar("T")
 
 #: When the sweep looks after the files of a deleted job: whoever deletes it removes them at once, if he can.
 _FILES_MS: Final = 60_000
+#: The last millisecond that RFC 3339 can write.
+_LAST_MOMENT_MS: Final = 253_402_300_799_999
 #: Stands in an event's JSON where the script puts the attempt's number, which only it knows.
 _ATTEMPT_MARK: Final = 987_654_321_987_654
 
@@ -95,6 +96,8 @@ class Look:
     tombstone: bool
     entries: list[tuple[EventId, bytes, bytes]]
     now: int
+    #: What lies there is no job that this version knows: somebody else wrote it. There is no record then.
+    foreign: bool = False
 
 
 def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
@@ -343,7 +346,8 @@ class Commands:
 
     def announced_names(self) -> Command[list[str]]:
         return Command(
-            (("SMEMBERS", self.keys.actors()),), lambda replies: sorted(name.decode() for name in replies[0])
+            (("SMEMBERS", self.keys.actors()),),
+            lambda replies: sorted(name.decode(errors="replace") for name in replies[0]),
         )
 
     def announced(self, names: Sequence[str]) -> Command[dict[str, bytes]]:
@@ -355,8 +359,18 @@ class Commands:
 
         return Command(tuple(("GET", f"{key}:{name}") for name in names), read)
 
-    def due(self, partition: int, until_ms: int, limit: int) -> tuple[str | int, ...]:
-        return ("ZRANGE", self.keys.due(partition), "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
+    def due(self, until_ms: int, limit: int) -> Command[list[str]]:
+        """The jobs to be looked at by then, so many of each partition."""
+        lines = tuple(
+            ("ZRANGE", self.keys.due(partition), "-inf", until_ms, "BYSCORE", "LIMIT", 0, limit)
+            for partition in range(PARTITIONS)
+        )
+
+        def read(replies: list[Any]) -> list[str]:
+            # A key that is of another kind is somebody else's, and no reason to look at none of the others.
+            return [id.decode(errors="replace") for ids in replies if isinstance(ids, list) for id in ids]
+
+        return Command(lines, read, lenient=True)
 
     def postpone(self, partition: int, job: str, until_ms: int) -> Command[None]:
         return Command((("ZADD", self.keys.due(partition), "XX", until_ms, job),), lambda _: None)
@@ -384,7 +398,7 @@ class Commands:
     def marker(self, proposal: str) -> Command[str]:
         """The marker of this Redis' contents: another one than before means that it was emptied."""
         lines = (("SET", self.keys.marker(), proposal, "NX"), ("GET", self.keys.marker()))
-        return Command(lines, lambda replies: replies[1].decode())
+        return Command(lines, lambda replies: replies[1].decode(errors="replace"))
 
     def clock(self) -> Command[int]:
         """Redis' time in milliseconds."""
@@ -403,9 +417,14 @@ def _id(text: bytes) -> EventId:
 
 def _look(reply: Any) -> Look:
     role, replid, fields, entries, now = reply
+    record, foreign = None, False
+    try:
+        record = _record(fields)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError):
+        foreign = True
     return Look(
-        role.decode(), replid.decode(), _record(fields), fields[1] is not None,
-        [entry for raw in entries if (entry := entry_of(raw)) is not None], now,
+        role.decode(), replid.decode(), record, fields[1] is not None,
+        [entry for raw in entries if (entry := entry_of(raw)) is not None], now, foreign,
     )  # fmt: skip
 
 
@@ -429,17 +448,13 @@ def _record(fields: list[bytes | None]) -> Record | None:
     control, _, packed, seen, stalled, cancel, end, file, confirmed, fingerprint, spread = fields
     if control is None or packed is None:
         return None
-    c = json.loads(control)
     return Record(
         packed=jobs.unpack(packed),
-        control=Control(
-            epoch=int(c[0]), n=int(c[1]), attempt=int(c[2]), nonce=c[3], sequence=int(c[4]), status=c[5], replid=c[6],
-            born=EventId(int(c[7]), int(c[8])),
-        ),
-        seen_at=_number(seen), stalled_at=_number(stalled), cancel_at=_number(cancel),
-        end=None if end is None else events.decode(end), file=None if file is None else events.decode(file),
+        control=jobs.Control.read(events.decode_any(control)),
+        seen_at=_moment(seen), stalled_at=_moment(stalled), cancel_at=_moment(cancel),
+        end=None if end is None else jobs.check_end(events.decode(end)), file=None if file is None else events.decode(file),
         confirmed=confirmed == b"1", fingerprint=(fingerprint or b"").decode(),
-        spread=None if spread is None else jobs.Spread.read(json.loads(spread)),
+        spread=None if spread is None else jobs.Spread.read(events.decode(spread)),
     )  # fmt: skip
 
 
@@ -469,5 +484,11 @@ def _rolled(reply: list[int]) -> Rolled:
     return Rolled(*map(bool, reply)) if reply else Rolled()
 
 
-def _number(text: bytes | None) -> int | None:
-    return None if text is None else int(text)
+def _moment(text: bytes | None) -> int | None:
+    """Milliseconds since 1970, as `events.text_of` can say them."""
+    if text is None:
+        return None
+    moment = int(text)
+    if not 0 <= moment <= _LAST_MOMENT_MS:
+        raise ValueError("a moment that no clock shows")
+    return moment

@@ -123,6 +123,21 @@ class Files:
         with _told("read"):
             return cast(BinaryIO, self._fs.open(path, "rb"))
 
+    @staticmethod
+    def checked(ref: Mapping[str, Any]) -> FileRef:
+        """A reference as `write` makes them. Raises InvalidUpload for any other: what others store may be none."""
+        name, media_type, size = ref.get("name"), ref.get("media_type"), ref.get("size")
+        if not (
+            isinstance(name, str) and isinstance(media_type, str) and isinstance(size, int) and size >= 0
+        ):
+            raise InvalidUpload("file", "is not the reference of a stored file")
+        return FileRef(
+            key=_checked_key(ref),
+            name=_checked_name(name),
+            media_type=_checked_media_type(media_type),
+            size=size,
+        )
+
     def exists(self, ref: Mapping[str, Any] | str) -> bool:
         """True while the file can be opened."""
         path = self._path(_checked_key(ref))

@@ -59,7 +59,7 @@ class ListCommands:
         key = self.keys.hints(owner, state=state, actor=actor)
 
         def read(reply: Any) -> list[tuple[int, str]]:
-            return [(int(float(at)), id.decode()) for id, at in zip(reply[::2], reply[1::2], strict=True)]
+            return [_hint(id, at) for id, at in zip(reply[::2], reply[1::2], strict=True)]
 
         return Call(script("page"), (key,), (score, member, count), read)
 
@@ -78,7 +78,7 @@ class ListCommands:
         line = ("ZRANGE", key, since, "+inf", "BYSCORE", "LIMIT", offset, count, "WITHSCORES")
 
         def read(replies: list[Any]) -> list[tuple[int, str]]:
-            return [(int(float(at)), id.decode()) for id, at in _pairs(replies[0])]
+            return [_hint(id, at) for id, at in _pairs(replies[0])]
 
         return Command((line,), read)
 
@@ -86,7 +86,7 @@ class ListCommands:
         """When each of these jobs of an owner changed last (ms), as far as that is known."""
 
         def read(replies: list[Any]) -> list[int | None]:
-            return [None if at is None else int(float(at)) for at in replies[0]]
+            return [None if at is None else _milliseconds(at) for at in replies[0]]
 
         return Command((("ZMSCORE", self.keys.changed(owner), *jobs),), read)
 
@@ -94,6 +94,17 @@ class ListCommands:
 def listed(state: State) -> tuple[str | None, str, int, str]:
     """What places a job in its owner's lists: owner, id, created_at (ms), actor. The first arguments of `hint`."""
     return state["owner"], state["id"], events.ms_of(state["created_at"]), state["actor"]
+
+
+def _hint(id: bytes, at: Any) -> tuple[int, str]:
+    # One that somebody else wrote stays in its place; who looks for such a job finds none.
+    return _milliseconds(at), id.decode(errors="replace")
+
+
+def _milliseconds(score: Any) -> int:
+    """Of what no clock shows: 0."""
+    value = float(score)
+    return int(value) if 0 <= value < 10**15 else 0
 
 
 def _pairs(reply: Any) -> list[tuple[bytes, Any]]:

@@ -17,7 +17,7 @@ from ..jobs import Follow, Limits, Lose, Record, Stall, Tidy, Wait
 from ..settings import Settings
 from .calls import Command
 from .commands import Look, last_look_seconds
-from .keys import PARTITIONS, parent_of, partition_of
+from .keys import parent_of, partition_of
 from .list_commands import listed
 from .sync import SyncStore
 
@@ -29,6 +29,8 @@ EVERY_SECONDS: Final = 4.0
 _AT_ONCE: Final = 100
 #: Between two looks at what a deleted job may have left.
 _TOMBSTONE_MS: Final = 3_600_000
+#: Between two looks at what is no job of this version.
+_FOREIGN_MS: Final = 600_000
 
 
 class Sweeper:
@@ -56,14 +58,17 @@ class Sweeper:
         if not self._store.send(commands.lease(self._name, int(EVERY_SECONDS * 1000) - 500)):
             return 0
         now = self._store.send(commands.clock())
-        due = self._store.send(
-            Command(tuple(commands.due(p, now, _AT_ONCE) for p in range(PARTITIONS)), lambda replies: replies)
-        )
-        return sum(self._settle(id.decode()) for ids in due for id in ids)
+        due = self._store.send(commands.due(now, _AT_ONCE))
+        return sum(self._settle(job) for job in due)
 
     def _settle(self, job: str) -> int:
         look = self._store.send(self._store.commands.look(job))
         partition = partition_of(job)
+        if look.foreign:
+            # A later version's, perhaps, after this one was brought back: it keeps its files and its place.
+            log.warning("job %s: what lies there is no job that this version knows", job)
+            self._store.send(self._store.commands.postpone(partition, job, look.now + _FOREIGN_MS))
+            return 0
         if look.record is None or look.record.terminal:
             if look.record is None:
                 self._forget_files(job)

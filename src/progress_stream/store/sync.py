@@ -49,7 +49,7 @@ class SyncStore:
         pipeline = self.client.pipeline(transaction=False)
         for line in command.lines:
             pipeline.execute_command(*line)  # type: ignore[no-untyped-call]
-        return list(pipeline.execute())
+        return list(pipeline.execute(raise_on_error=not command.lenient))
 
     def wait_for_replica(self, milliseconds: int) -> bool:
         """True when one replica has what was written; a smaller window for loss, not a guarantee (Redis WAIT)."""

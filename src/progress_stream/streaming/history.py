@@ -6,6 +6,7 @@ The stream in Redis is the truth; what a look shows is decided by `resume`, and 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ from .watcher import LiveTopic, Watcher
 
 if TYPE_CHECKING:
     from .hub import Hub
+
+log = logging.getLogger(__name__)
 
 #: Entries of a history read, and bytes that it aims at: each slow watcher has as much as one waiting for it.
 PAGE: Final = 2_000
@@ -160,7 +163,7 @@ class History:
         topic = watcher.topic
         record = shown.look.record
         if record is None:
-            return self._vanished(watcher, shown.look.tombstone)
+            return self._vanished(watcher, shown.look)
         topic.vanished_at = 0.0
         if (heard := topic.log.last) is not None and _is_gone(heard, shown.look, record):
             topic.forget()
@@ -220,15 +223,19 @@ class History:
         self._hub.write_heard(watcher, last)
         return True
 
-    def _vanished(self, watcher: Watcher, tombstone: bool) -> bool:
+    def _vanished(self, watcher: Watcher, look: Look) -> bool:
+        """Its reporter may bring it back, and what somebody else wrote there its next report replaces."""
         topic = watcher.topic
-        if tombstone:
+        if look.tombstone:
             self._hub.end(watcher)
             return True
         if not topic.vanished_at:
             topic.vanished_at = self._hub.now()
             topic.forget()
-            self._path.note_loss()
+            if look.foreign:
+                log.warning("job %s: what lies there is no job that this version knows", topic.log.job)
+            else:
+                self._path.note_loss()
         if self._hub.now() - topic.vanished_at > VANISHED_SECONDS:
             self._hub.end(watcher)
             return True

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import events, jobs
 from ..errors import StoreError
 from ..frames import sse
+from ..store import messages
 from ..store.commands import Look
 from .list_watcher import ListStart, ListWatcher, OwnerTopic
 from .overview import SPACING_SECONDS, Overview
@@ -107,11 +108,9 @@ class Lists:
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A job of an owner has changed, or will be gone in so many milliseconds."""
         topic = self._by_channel.get(channel)
-        now, _, rest = payload.partition(b"\n")
-        name, _, ahead = rest.partition(b"\n")
-        job = name.decode(errors="replace")
-        if topic is not None and now.isdigit() and events.is_job_id(job):
-            self._note(topic, job, int(now), int(ahead) if ahead.isdigit() else 0)
+        change = messages.change_of(payload)
+        if topic is not None and change is not None:
+            self._note(topic, *change)
 
     def _note(self, topic: OwnerTopic, job: str, now: int, ahead_ms: int) -> None:
         topic.heard[job] = now + ahead_ms
@@ -393,7 +392,9 @@ class Lists:
                 try:
                     await self._check(topic)
                 except StoreError:
-                    break  # The next round tries again.
+                    # The next round tries the others: what one owner's list is of another kind for holds up nobody.
+                    topic.check_at = now + random.uniform(1, 2)
+                    break
 
     async def _check(self, topic: OwnerTopic) -> None:
         if topic.checked_ms:

@@ -2,13 +2,24 @@
 -- KEYS  1 events (stream)  2 state (hash)
 -- ARGV  1 position, inclusive ("": no entries)  2 most entries  3 bytes of entries that are enough (0: as many as there are)
 -- OUT   {role, replid, {control, tombstone, state, seen_at, stalled_at, cancel_at, end, file, confirmed, fingerprint, spread}, entries, now}
+--       control and spread as JSON; '' for what is not ours
 local info = redis.call('INFO', 'replication')
 local role = string.match(info, 'role:(%a+)') or ''
 local replid = string.match(info, 'master_replid:(%x+)') or ''
-local got = redis.call('HMGET', KEYS[2], 'control', 'tombstone', 'state', 'seen_at', 'stalled_at', 'cancel_at', 'end', 'file',
+
+-- Others can write here too: what is not ours must not end a round trip in which other jobs are read.
+local NOT_OURS = ''
+local function json_of(packed)
+  local read, value = pcall(cmsgpack.unpack, packed)
+  local said, json = pcall(cjson.encode, value)
+  return read and said and json or NOT_OURS
+end
+
+local got = redis.pcall('HMGET', KEYS[2], 'control', 'tombstone', 'state', 'seen_at', 'stalled_at', 'cancel_at', 'end', 'file',
   'confirmed', 'fingerprint', 'spread')
-if got[1] then got[1] = cjson.encode(cmsgpack.unpack(got[1])) end
-if got[11] then got[11] = cjson.encode(cmsgpack.unpack(got[11])) end
+if got.err then got = { NOT_OURS, false, NOT_OURS, false, false, false, false, false, false, false, false } end
+if got[1] then got[1] = json_of(got[1]) end
+if got[11] then got[11] = json_of(got[11]) end
 
 -- A few entries show how large the others may be: one answer holds a thousand small ones, and not a thousand huge ones.
 local FEW = 16
@@ -22,7 +33,8 @@ local function read(from, most, enough)
   local entries, bytes = {}, 0
   local count = enough > 0 and math.min(most, FEW) or most
   while count > 0 do
-    local some = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', count)
+    local some = redis.pcall('XRANGE', KEYS[1], from, '+', 'COUNT', count)
+    if some.err then break end
     for _, entry in ipairs(some) do
       entries[#entries + 1] = entry
       bytes = bytes + bytes_of(entry)
