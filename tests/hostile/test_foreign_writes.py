@@ -75,7 +75,7 @@ class Stranger:
         self._channels = (keys.channel(VICTIM), keys.owner_channel("alice"))
         #: Keys beside the job's that it is known by: what is put there comes in addition.
         self._lists = (due, keys.changed("alice"), keys.hints("alice"), keys.hints("alice", state="running"))
-        self._kept = {key: self._redis.dump(key) for key in (self._events, self._state)}
+        self._kept = {key: self._redis.dump(key) or b"" for key in (self._events, self._state)}
 
     def write(self) -> str:
         """One thing; what it was, for a test that fails."""

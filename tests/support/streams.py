@@ -54,6 +54,11 @@ class Response:
             pass
         return self.frames[before:]
 
+    @property
+    def rest(self) -> bytes:
+        """What came behind the end: the next answer's, where several were asked for on one connection."""
+        return bytes(self._raw) if self.complete else b""
+
     # Each step takes one part of the answer, and says whether there may be more to take.
 
     def _head(self) -> bool:
@@ -99,8 +104,8 @@ class Response:
         return False
 
     def _plain(self) -> bool:
-        piece = bytes(self._raw)
-        self._raw.clear()
+        piece = bytes(self._raw if self._left < 0 else self._raw[: self._left - len(self.body)])
+        del self._raw[: len(piece)]
         self._take(piece)
         self.complete = len(self.body) == self._left
         return False

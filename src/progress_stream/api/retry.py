@@ -62,7 +62,10 @@ async def _arguments(parts: Parts, old: Record) -> tuple[list[Any], dict[str, An
             "what the job was called with is not kept: it came from no queue, is no JSON, or is larger than EVENT_BYTES "
             f"({parts.settings.event_bytes} bytes)"
         )
-    return jobs.unpack_arguments(packed)
+    try:
+        return jobs.unpack_arguments(packed)
+    except ValueError:
+        raise NotRepeatable("what is kept of its call is none that this version can make") from None
 
 
 def _again(
