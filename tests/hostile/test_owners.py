@@ -21,7 +21,7 @@ from progress_stream.api.app import create_app, routes
 from progress_stream.settings import Settings
 from tests.contract.test_list import make, move
 from tests.contract.test_list_stream import look, tell
-from tests.support.server import WAYS, Attempt, Site, Way, serving
+from tests.support.server import PATIENCE_SECONDS, WAYS, Attempt, Site, Way, serving
 from tests.support.streams import EVENT_STREAM, Response, request
 from tests.support.waiting import until
 
@@ -239,25 +239,37 @@ class Visitors:
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(self._one_after_another())
+            for kind in (*ENDING, *STREAMS):
+                group.create_task(self._stay(kind))
 
     async def _one_after_another(self) -> None:
         while self._left > 0:
             self._left -= 1
             await self._visit()
 
+    def _ask(self, kind: str, owner: str) -> bytes:
+        path, accept = (ENDING[kind], "*/*") if kind in ENDING else STREAMS[kind]
+        headers = {"Authorization": f"Bearer {self._tokens[owner]}", "Accept": accept}
+        return request(path.format(o=owner), f"{self._host}:{self._port}", headers)
+
     def _asks(self) -> list[tuple[str, str, bytes]]:
-        """Requests of one connection, a stream at its end or not: kind, owner, bytes."""
+        """Requests of one connection, a stream the last: kind, owner, bytes."""
         kinds = [
             *self._random.choices(list(ENDING), k=self._random.randint(0, 2)),
             self._random.choice(list(STREAMS)),
         ]
-        asks = []
-        for kind in kinds:
-            owner = self._random.choice(OWNERS)
-            path, accept = (ENDING[kind], "*/*") if kind in ENDING else STREAMS[kind]
-            headers = {"Authorization": f"Bearer {self._tokens[owner]}", "Accept": accept}
-            asks.append((kind, owner, request(path.format(o=owner), f"{self._host}:{self._port}", headers)))
-        return asks
+        return [(kind, owner := self._random.choice(OWNERS), self._ask(kind, owner)) for kind in kinds]
+
+    async def _stay(self, kind: str) -> None:
+        """Until the owner's mark is there: in the same crowd, each kind does arrive."""
+        owner, response = self._random.choice(OWNERS), Response()
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        writer.write(self._ask(kind, owner))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self.marked[kind] and (piece := await reader.read(16_384)):
+                response.feed(piece)
+                self._check(kind, owner, response)
+        writer.transport.abort()
 
     async def _visit(self) -> None:
         """Until a byte or a moment that was drawn. What arrived until then is looked at whole."""
