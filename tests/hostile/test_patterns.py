@@ -1,0 +1,158 @@
+"""Every regular expression of the package and of the workers against long hostile text: none takes more than its length.
+
+The patterns are found in the modules, each with the way in which it is used, and tried with what it is made of itself: a new one is
+tried too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import progress_stream
+
+# Whoever imports the workers gives their broker an address first.
+import tests.unit.workers.conftest  # noqa: F401
+import workers
+
+#: Two sizes a decade apart. What is quadratic takes 100 times as long for the larger one.
+SHORT, LONG = 1_000, 10_000
+#: What takes less than this for the larger size is linear with a factor that nobody notices.
+NOTICED_SECONDS = 0.02
+#: Between what is linear (10) and what is quadratic (100).
+MOST_GROWTH = 40
+#: Beside what a pattern is made of: what the words of its kind look like.
+SEEDS = (
+    "a", "-", "_", "0", " ", "\t", "\n", "\r\n", '"', "=", ".", "/", ":", "{", "{{", "}", "\u00e9", "eyJ", "-eyJ-", "eyJaaaaaaaa.",
+)  # fmt: skip
+#: What ends a match late.
+TAILS = ("", "!", "\n")
+
+Pattern = re.Pattern[Any]
+#: How a pattern may be used, by its method's name.
+USES: dict[str, Callable[[Pattern, Any], object]] = {
+    "fullmatch": lambda pattern, text: pattern.fullmatch(text),
+    "match": lambda pattern, text: pattern.match(text),
+    "search": lambda pattern, text: pattern.search(text),
+    "sub": lambda pattern, text: pattern.sub(lambda found: found[0], text),
+    "split": lambda pattern, text: pattern.split(text),
+    "findall": lambda pattern, text: pattern.findall(text),
+    "finditer": lambda pattern, text: sum(1 for _ in pattern.finditer(text)),
+}
+
+
+def modules() -> Iterator[ModuleType]:
+    for package in (progress_stream, workers):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                yield importlib.import_module(found.name)
+
+
+def patterns_in(value: object, depth: int = 2) -> Iterator[tuple[Pattern, str]]:
+    """In a module's constant: a pattern, a method of one with its name, or a few of them together."""
+    if isinstance(value, re.Pattern):
+        yield value, ""
+    elif isinstance(pattern := getattr(value, "__self__", None), re.Pattern):
+        yield pattern, str(getattr(value, "__name__", ""))
+    elif depth and isinstance(value, tuple | list | set | frozenset):
+        for inner in value:
+            yield from patterns_in(inner, depth - 1)
+    elif depth and isinstance(value, dict):
+        yield from patterns_in(list(value.values()), depth)
+
+
+def used_as(name: str, sources: str) -> set[str]:
+    """The methods that are called on a constant of this name; of one in a table `sub`, as the log's."""
+    return set(re.findall(rf"\b{name}\.({'|'.join(USES)})\b", sources)) or {"sub"}
+
+
+def all_patterns() -> dict[str, tuple[Pattern, set[str]]]:
+    """By where each is: the pattern, and how it is used. One that two modules share is named once."""
+    everywhere = list(modules())
+    sources = "\n".join(inspect.getsource(module) for module in everywhere)
+    found: dict[Pattern, tuple[str, set[str]]] = {}
+    for module in everywhere:
+        for name, value in vars(module).items():
+            for number, (pattern, method) in enumerate(patterns_in(value)):
+                uses = {method} if method else used_as(name, sources)
+                found.setdefault(pattern, (f"{module.__name__}.{name}.{number}", uses))
+    return {name: (pattern, uses) for pattern, (name, uses) in found.items()}
+
+
+PATTERNS = all_patterns()
+
+
+def pieces_of(pattern: Pattern) -> set[str]:
+    """The literal runs in it, and the ends of its sets' ranges: what its own loops eat."""
+    text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    runs = set(re.findall(r"[A-Za-z0-9:/=@&?\"' -]{1,20}", text))
+    return runs | set(text) - set("\\()|^$?+*")
+
+
+def hostile(pattern: Pattern) -> Iterator[tuple[str, str]]:
+    for piece in {*SEEDS, *pieces_of(pattern)}:
+        for tail in TAILS:
+            yield piece, tail
+
+
+def seconds(use: Callable[[Any], object], piece: str, tail: str, size: int, binary: bool) -> float:
+    text = (piece * (size // len(piece) + 1))[:size] + tail
+    subject: Any = text.encode("utf-8", "surrogatepass") if binary else text
+    began = time.perf_counter()
+    use(subject)
+    return time.perf_counter() - began
+
+
+def grows(use: Callable[[Any], object], piece: str, tail: str, binary: bool) -> bool:
+    """Whether more text takes more than in proportion. Looked at again before it is believed: others may have had the core."""
+    if seconds(use, piece, tail, LONG, binary) < NOTICED_SECONDS:
+        return False
+    short = min(seconds(use, piece, tail, SHORT, binary) for _ in range(3))
+    long = min(seconds(use, piece, tail, LONG, binary) for _ in range(3))
+    return long > NOTICED_SECONDS and long > MOST_GROWTH * short
+
+
+def growing(pattern: Pattern, uses: set[str]) -> tuple[str, str, str] | None:
+    """How it is used, and the piece and the end of a text that takes it too long; None: there is none."""
+    binary = isinstance(pattern.pattern, bytes)
+    for use in sorted(uses):
+        for piece, tail in hostile(pattern):
+            if grows(partial(USES[use], pattern), piece, tail, binary):
+                return use, piece, tail
+    return None
+
+
+def test_the_patterns_are_found() -> None:
+    """Of constants, of methods, and within tables, each with its use."""
+    names = {name.rpartition(".")[0]: uses for name, (_, uses) in PATTERNS.items()}
+
+    assert len(PATTERNS) > 30
+    assert (
+        {"fullmatch"}
+        == names["progress_stream.events._EVENT_ID"]
+        == names["progress_stream.store.messages._TYPE"]
+    )
+    assert {"search"} == names["progress_stream.streaming.hub._AT"]
+    assert {"sub"} == names["progress_stream.cli.logs._SECRETS"]
+    assert names.keys() >= {"workers.template._BRACES", "workers.formulas._LATER", "workers.tables._HINT"}
+
+
+@pytest.mark.parametrize("bad", [rb"x*y", r"eyJ[\w-]{8,}\.[\w-]+", r"a[\w-]{8,}\.b"], ids=str)
+def test_a_pattern_that_takes_too_long_is_found(bad: str | bytes) -> None:
+    """Else the test below would prove nothing."""
+    assert growing(re.compile(bad), {"search"})
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_pattern_takes_more_than_its_text_is_long(name: str) -> None:
+    """For any of its own pieces, repeated to ten thousand characters, with an end that does not fit."""
+    assert growing(*PATTERNS[name]) is None
