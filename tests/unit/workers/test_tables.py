@@ -1,9 +1,14 @@
 """CSV files as people really export them (samples in tests/data/csv)."""
 
+import bz2
 import csv
+import gzip
 import io
+import lzma
 import random
 import tracemalloc
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -172,6 +177,13 @@ def test_what_cannot_be_read_is_refused_with_one_sentence(content: str | bytes, 
         list((sample(content) if isinstance(content, str) else table(content)).rows())
 
     assert sentence == str(caught.value)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, bz2.compress, lzma.compress])
+def test_what_is_packed_is_no_table_and_is_not_unpacked(pack: Callable[[bytes], bytes]):
+    """A few kilobytes may be many megabytes inside. (A workbook, which is a zip file, is among those above.)"""
+    with pytest.raises(UnreadableTable):
+        list(table(pack(b"name\n" + b"x\n" * 500_000)).rows())
 
 
 def test_huge_cells_are_cells():
