@@ -198,9 +198,9 @@ def test_two_hundred_foreign_values_hurt_nobody_else(site: Site, caplog: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-def test_two_thousand_foreign_values_hurt_nobody_else(
+@pytest.mark.parametrize("seed", range(3))
+def test_a_thousand_foreign_values_hurt_nobody_else(
     site: Site, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
     """The same by other seeds."""
-    play(site, caplog, seed, 2_000)
+    play(site, caplog, seed, 1_000)

@@ -32,6 +32,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    {upstream}
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -55,13 +56,16 @@ listen all
 
 
 @contextmanager
-def nginx(url: str, folder: Path, directives: str) -> Iterator[str]:
-    """The URL of an nginx before the server at `url`, with these directives for every path."""
+def nginx(url: str, folder: Path, directives: str, *, kept: int = 0) -> Iterator[str]:
+    """The URL of an nginx before the server at `url`, with these directives for every path; it keeps so many connections to it."""
     folder.mkdir(parents=True)
     port = _free_port()
     config = folder / "nginx.conf"
+    address = urlsplit(url).netloc
+    upstream = f"upstream kept {{ server {address}; keepalive {kept}; }}" if kept else ""
+    target = "kept" if kept else address
     config.write_text(
-        NGINX.format(folder=folder, port=port, target=urlsplit(url).netloc, directives=directives)
+        NGINX.format(folder=folder, port=port, target=target, directives=directives, upstream=upstream)
     )
     with _running(
         [_program("nginx"), "-e", f"{folder}/error.log", "-c", str(config)], port, folder
