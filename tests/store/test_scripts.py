@@ -208,6 +208,16 @@ def test_a_job_that_is_brought_back_lies_above_what_its_reporter_knew(
     assert ahead.n + 1 == started.id.n
 
 
+def test_an_attempt_that_a_server_lost_is_taken_again_under_its_number(writer: Writer) -> None:
+    """Its events say which attempt they are of, and are sent again as they are: the state must not say another."""
+    event = events.make("job", "started", at=events.now_text())
+    call = writer.store.commands.start(writer.header, event, "third", may_create=True, least_attempt=3)
+    started = writer.store.send(call)
+    assert isinstance(started, Started)
+
+    assert 3 == started.attempt
+
+
 def test_a_deleted_job_stays_deleted(writer: Writer, redis_client: redis.Redis) -> None:
     """A tombstone outlives every message of that id; running jobs are not deleted."""
     commands = writer.store.commands

@@ -29,9 +29,10 @@ else
   c = fresh_control(id)
   c[1] = math.max(c[1], tonumber(ARGV[11]) + 1)
   c[2] = tonumber(ARGV[12])
-  c[3] = math.max(0, tonumber(ARGV[13]) - 1)
 end
 
+-- Also where a server that lost its tail holds an older attempt: what its reporter sends again says which one it is.
+c[3] = math.max(c[3], tonumber(ARGV[13]) - 1)
 if c[4] ~= '' then
   table.insert(c[12], c[4])
   if #c[12] > 32 then table.remove(c[12], 1) end
