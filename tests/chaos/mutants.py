@@ -34,11 +34,13 @@ class Mutant:
         shutil.copytree(SOURCE, folder / "progress_stream", ignore=shutil.ignore_patterns("__pycache__"))
         file = folder / "progress_stream" / self.file
         text = file.read_text()
-        if text.count(self.old) != 1:
-            raise ValueError(
-                f"{self.name}: {self.file} holds {text.count(self.old)} times what is to be replaced"
-            )
-        file.write_text(text.replace(self.old, self.new))
+        for old, new in [(self.old, self.new), *([self.also] if self.also else [])]:
+            if text.count(old) != 1:
+                raise ValueError(
+                    f"{self.name}: {self.file} holds {text.count(old)} times what is to be replaced"
+                )
+            text = text.replace(old, new)
+        file.write_text(text)
 
 
 #: What only another order of things shows: found by the simulation (`tests/simulation`), for the real parts rarely meet it.

@@ -1,11 +1,27 @@
-/* LD_PRELOAD shim: this process' wall clock runs CLOCK_OFFSET_SECONDS beside the machine's; monotonic clocks do not. */
+/* LD_PRELOAD shim: this process' wall clock runs beside the machine's by CLOCK_OFFSET_SECONDS, or by the number (a long, in seconds)
+   that CLOCK_OFFSET_FILE holds at the moment, which may be moved while it runs; monotonic clocks do not. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
+
+static volatile const long *moving;
+
+__attribute__((constructor)) static void open_moving(void) {
+    const char *path = getenv("CLOCK_OFFSET_FILE");
+    int file = path ? open(path, O_RDONLY) : -1;
+    if (file < 0) return;
+    void *found = mmap(NULL, sizeof(long), PROT_READ, MAP_SHARED, file, 0);
+    if (found != MAP_FAILED) moving = found;
+    close(file);
+}
 
 static long offset(void) {
+    if (moving) return *moving;
     const char *text = getenv("CLOCK_OFFSET_SECONDS");
     return text ? atol(text) : 0;
 }

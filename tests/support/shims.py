@@ -7,12 +7,16 @@ import subprocess
 from pathlib import Path
 
 
+def compiler() -> str | None:
+    return shutil.which("gcc") or shutil.which("cc")
+
+
 def build(name: str, folder: Path) -> Path | None:
     """The library, or None where there is no compiler."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    found = compiler()
+    if found is None:
         return None
     library = folder / f"{name}.so"
     source = Path(__file__).with_name(f"{name}.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
+    subprocess.run([found, "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
     return library
