@@ -41,7 +41,15 @@ class Cuts:
 class WebProcess:
     """`progress-stream serve` on a port of its own, which stays over kills. It cannot outlive the tests."""
 
-    def __init__(self, settings: Settings, secret: str, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secret: str,
+        folder: Path,
+        *,
+        ready_seconds: float = 0,
+        drain_seconds: float = 0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._port = _free_port()
@@ -52,8 +60,8 @@ class WebProcess:
             "PROGRESS_STREAM_NAMESPACE": settings.namespace,
             "PROGRESS_STREAM_DATA": str(folder),
             "PROGRESS_STREAM_JWT_SECRET": secret,
-            "PROGRESS_STREAM_READY_SECONDS": "0",
-            "PROGRESS_STREAM_DRAIN_SECONDS": "0",
+            "PROGRESS_STREAM_READY_SECONDS": str(ready_seconds),
+            "PROGRESS_STREAM_DRAIN_SECONDS": str(drain_seconds),
         }
 
     @property
@@ -65,6 +73,11 @@ class WebProcess:
         if self._process is None:
             raise RuntimeError("the server was not started")
         return self._process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        """What a load balancer asks."""
+        return self._answers("/readyz")
 
     def start(self) -> Self:
         """Returns once it answers."""
@@ -90,9 +103,21 @@ class WebProcess:
         if self._process is not None:
             self._process.stop()
 
-    def _answers(self) -> bool:
+    def terminate(self, patience_seconds: float) -> float:
+        """SIGTERM, as who replaces it does; the seconds until it was gone. Raises TimeoutError when it stays longer."""
+        if self._process is None:
+            return 0.0
+        began = time.monotonic()
+        os.kill(self._process.pid, signal.SIGTERM)
+        while self._process.running:
+            if time.monotonic() - began > patience_seconds:
+                raise TimeoutError(f"the server does not go: {self._process.last_words()}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def _answers(self, path: str = "/healthz") -> bool:
         try:
-            return httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,6 +53,37 @@ listen all
     {directives}
     server one {target}
 """
+
+
+#: As docs/operations.md has it: who is not ready gets no new request, and what could not be sent goes to another.
+BALANCER = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option httpchk GET /readyz
+    http-check expect status 200
+    option redispatch
+    retries 3
+    default-server check inter 200ms fall 1 rise 1
+listen all
+    bind 127.0.0.1:{port}
+    balance leastconn
+    {servers}
+"""
+
+
+@contextmanager
+def balancer(urls: Sequence[str], folder: Path) -> Iterator[str]:
+    """The URL of an HAProxy before several servers, which asks each whether it is ready."""
+    folder.mkdir(parents=True)
+    port = _free_port()
+    config = folder / "haproxy.cfg"
+    servers = "\n    ".join(f"server web{n} {urlsplit(url).netloc}" for n, url in enumerate(urls))
+    config.write_text(BALANCER.format(port=port, servers=servers))
+    with _running([_program("haproxy"), "-db", "-f", str(config)], port, folder) as address:
+        yield address
 
 
 @contextmanager

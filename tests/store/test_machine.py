@@ -18,9 +18,10 @@ from tests.chaos.check import FOUND
 from tests.chaos.mutants import Mutant
 from tests.store.machine import run, server_with_clock
 from tests.support import lacking, shims
+from tests.support.clock import MovingClock
 from tests.support.redis import RedisServer
 
-Served = tuple[RedisServer, clock.MovingClock]
+Served = tuple[RedisServer, MovingClock]
 
 APPEND: Final = "store/scripts/append.lua"
 START: Final = "store/scripts/start.lua"
