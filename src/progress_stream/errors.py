@@ -13,6 +13,7 @@ ProgressStreamError
 │   ├── NotEnded
 │   ├── SequenceHole
 │   └── StoreUnavailable
+│       └── UnknownForm
 ├── AccessError
 │   ├── NotAuthenticated
 │   │   └── TokenExpired
@@ -120,6 +121,10 @@ class SequenceHole(StoreError):
 
 class StoreUnavailable(StoreError):
     """Redis is away, loading, full, read-only or too slow. The text names the kind, never an address or a secret."""
+
+
+class UnknownForm(StoreUnavailable):
+    """A newer release wrote it, in a form that this one does not know: whoever asks comes back, perhaps to a newer server."""
 
 
 class NotAPrimary(StoreUnavailable):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from . import events
-from .errors import InvalidEvent
+from .errors import InvalidEvent, UnknownForm
 from .events import TERMINAL, Event, EventId
 
 State = dict[str, Any]
@@ -185,6 +185,9 @@ _FOLDS = {
 }  # fmt: skip
 
 
+#: Of the stored form. A name that is added does not change it: what a release does not know it leaves out. What an older
+#: release would read wrongly does, and that one then leaves such a job alone.
+FORM: Final = 1
 #: What the stored form leaves out: null everywhere, and these.
 _UNSAID: Final[State] = {"steps": [], "stalled": False, "cancel_requested": False}
 
@@ -192,7 +195,7 @@ _UNSAID: Final[State] = {"steps": [], "stalled": False, "cancel_requested": Fals
 def pack(state: State) -> bytes:
     """The stored form of a state: its known fields as JSON, with the form's version."""
     return events.encode(
-        {"v": 1} | {name: value for name, value in state.items() if value != _UNSAID.get(name)}
+        {"v": FORM} | {name: value for name, value in state.items() if value != _UNSAID.get(name)}
     )
 
 
@@ -217,9 +220,12 @@ _TIMES: Final = frozenset({"run_at", "next_at", "created_at", "started_at", "fin
 
 
 def unpack(packed: bytes) -> State:
-    """The state of a stored form. Raises ValueError for what is not one: others can write where it lies."""
+    """The state of a stored form. Raises UnknownForm for a newer release's, ValueError for what is none: others can write there."""
     known = events.decode_any(packed)
-    if not isinstance(known, dict) or known.get("v") != 1:
+    form = known.get("v") if isinstance(known, dict) else None
+    if isinstance(form, int) and form > FORM:
+        raise UnknownForm("the job is stored in a form that this release does not know")
+    if form != FORM:
         raise ValueError("a stored state of an unknown form")
     state: State = dict.fromkeys(FIELDS)
     state.update(_UNSAID, steps=[])

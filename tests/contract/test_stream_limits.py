@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from progress_stream import events, jobs
 from progress_stream.api.app import create_app
 from progress_stream.settings import Settings
 from progress_stream.store.connect import sync_client
@@ -257,3 +258,17 @@ def test_an_open_stream_outlives_an_emptied_redis(frail: Site, own_redis: RedisS
     assert stream.ended
     assert [1, 2, 3, 4] == stream.numbers
     assert ["position", "queued", "started", "snapshot", "started", "succeeded"] == stream.types
+
+
+def test_a_job_that_only_a_newer_release_can_read_is_busy(serve: Serve) -> None:
+    """While web servers of two releases run: a browser comes back, perhaps to a newer one; no fault and no traceback."""
+    site = serve()
+    site.job().start()
+    key = site.store.commands.keys.state("job-1")
+    known = events.decode(site.redis.hget(key, "state") or b"")
+    site.redis.hset(key, "state", events.encode({**known, "v": jobs.FORM + 1}))
+
+    check_busy(follow(site), "store_unavailable", (2_000, 6_000))
+    check_refused(follow(site, accept="*/*"), 503)
+    with site.client() as client:
+        assert 503 == client.get("/jobs/job-1").status_code

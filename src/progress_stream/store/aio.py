@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from ..errors import NotAPrimary
+from ..errors import NotAPrimary, UnknownForm
 from ..settings import Settings, database_of
 from .calls import Call, Command
 from .commands import Commands, Look
@@ -48,7 +48,7 @@ class AsyncStore:
     async def look(self, call: Call[Look]) -> Look:
         """A look at a primary, asked for from now on: at once, or gathered with what others ask where many do.
 
-        Raises StoreError as `looks` does.
+        Raises StoreError as `looks` does, and UnknownForm for a job that a newer release stored.
         """
         loop = asyncio.get_running_loop()
         if not self._asked:
@@ -75,7 +75,11 @@ class AsyncStore:
             return
         for answers, look in zip(asked.values(), looks, strict=True):
             for answer in answers:
-                if not answer.done():
+                if answer.done():
+                    continue
+                if look.newer:
+                    answer.set_exception(UnknownForm("a newer release stored the job"))
+                else:
                     answer.set_result(look)
 
     async def looks(self, calls: Sequence[Call[Look]]) -> list[Look]:

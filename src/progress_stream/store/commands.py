@@ -5,12 +5,14 @@ A worker's thread and the server's loop send the same values by `sync.SyncStore`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from .. import events, jobs
-from ..errors import AlreadyEnded, SequenceHole
+from ..errors import AlreadyEnded, SequenceHole, UnknownForm
 from ..events import TERMINAL, Event, EventId
 from ..jobs import Header, Record, State
 from ..settings import Settings
@@ -20,6 +22,8 @@ from .keys import PARTITIONS, Keys, parent_of
 from .list_commands import ListCommands
 from .refusals import refusal
 from .spread_commands import SpreadCommands
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -96,8 +100,9 @@ class Look:
     tombstone: bool
     entries: list[tuple[EventId, bytes, bytes]]
     now: int
-    #: What lies there is no job that this version knows: somebody else wrote it. There is no record then.
+    #: What lies there is no job that this version knows: somebody else wrote it, or (`newer`) a later release. There is no record then.
     foreign: bool = False
+    newer: bool = False
 
 
 def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
@@ -417,14 +422,17 @@ def _id(text: bytes) -> EventId:
 
 def _look(reply: Any) -> Look:
     role, replid, fields, entries, now = reply
-    record, foreign = None, False
+    record, foreign, newer = None, False, False
     try:
         record = _record(fields)
+    except UnknownForm:
+        _warn_of_form()
+        foreign = newer = True
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError):
         foreign = True
     return Look(
         role.decode(), replid.decode(), record, fields[1] is not None,
-        [entry for raw in entries if (entry := entry_of(raw)) is not None], now, foreign,
+        [entry for raw in entries if (entry := entry_of(raw)) is not None], now, foreign, newer,
     )  # fmt: skip
 
 
@@ -456,6 +464,15 @@ def _record(fields: list[bytes | None]) -> Record | None:
         confirmed=confirmed == b"1", fingerprint=(fingerprint or b"").decode(),
         spread=None if spread is None else jobs.Spread.read(events.decode(spread)),
     )  # fmt: skip
+
+
+@cache
+def _warn_of_form() -> None:
+    """Once a process: while releases are mixed, each look at such a job would say it."""
+    log.warning(
+        "jobs are stored in a form that this release does not know (it knows %d): a newer one wrote them, and they are left alone",
+        jobs.FORM,
+    )
 
 
 def last_look_seconds(settings: Settings) -> int:
