@@ -3,11 +3,12 @@
 # make test-slow   what takes minutes: doctor behind real proxies, what only time shows
 # make lint   the checks that start nothing
 # make chaos  everything that goes wrong, at random: SEED=7 FOR=600 (seconds); its last line says what was lost
+# make soak   whether memory, files, threads or keys grow under coming and going: FOR=1800 (seconds); its last line says what each gains
 # make bench  the figures, two minutes each at most (ONLY=flood one of them, ONLY=takeover ten minutes); docs/performance.md is made from them
 PORT ?= 8000
 DATA ?= data
 
-.PHONY: run test test-slow lint bench chaos
+.PHONY: run test test-slow lint bench chaos soak
 .DEFAULT_GOAL := run
 
 run:
@@ -37,3 +38,8 @@ FOR ?= 60
 chaos:
 	@scripts/setup test
 	@exec .venv/bin/python -m tests.chaos.rounds --seed "$(SEED)" --seconds "$(FOR)"
+
+soak: FOR = 1800
+soak:
+	@scripts/setup test
+	@exec .venv/bin/python -m tests.chaos.soak --seconds "$(FOR)"

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -49,6 +50,7 @@ class WebProcess:
         *,
         ready_seconds: float = 0,
         drain_seconds: float = 0,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -62,7 +64,7 @@ class WebProcess:
             "PROGRESS_STREAM_JWT_SECRET": secret,
             "PROGRESS_STREAM_READY_SECONDS": str(ready_seconds),
             "PROGRESS_STREAM_DRAIN_SECONDS": str(drain_seconds),
-        }
+        } | dict(env or {})
 
     @property
     def url(self) -> str:
