@@ -100,7 +100,7 @@ class Look:
     tombstone: bool
     entries: list[tuple[EventId, bytes, bytes]]
     now: int
-    #: What lies there is no job that this version knows: somebody else wrote it, or (`newer`) a later release. There is no record then.
+    #: What lies there is no job that this version knows: somebody else wrote it, or (`newer`) a later release. Without a record.
     foreign: bool = False
     newer: bool = False
 
