@@ -65,7 +65,7 @@ JSON_BYTES = st.one_of(
         ]
     ),
 )
-any_of = examples(max_examples=60, deadline=None)
+any_of = examples(max_examples=25, deadline=None)
 
 
 def refuses(kind: type[Exception] | tuple[type[Exception], ...], decode: Callable[[], Any]) -> Any:
@@ -331,7 +331,7 @@ def test_what_we_write_is_no_foreign_thing() -> None:
     assert looked(WHOLE).record is not None
 
 
-@examples(max_examples=250, deadline=None)
+@examples(max_examples=100, deadline=None)
 @given(place=st.integers(0, 10), field=FIELD, also=st.integers(0, 10), other=st.none() | FIELD)
 @example(place=3, field=b"9" * 20, also=3, other=None)
 @example(place=2, field=b'{"v":1,"id":"j","actor":"a","created_at":"0001-01-01"}', also=3, other=None)

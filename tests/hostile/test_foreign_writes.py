@@ -191,16 +191,16 @@ def play(site: Site, caplog: pytest.LogCaptureFixture, seed: int, count: int) ->
     assert any(VICTIM in record.getMessage() for record in caplog.records), "the operator should learn of it"
 
 
-def test_two_hundred_foreign_values_hurt_nobody_else(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_sixty_foreign_values_hurt_nobody_else(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """Fields, keys of another kind, entries, messages and list members; the job is as good as none meanwhile, or shown."""
     assert partition_of(VICTIM) != partition_of(OTHER)
-    play(site, caplog, SEED, 200)
+    play(site, caplog, SEED, 60)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_a_thousand_foreign_values_hurt_nobody_else(
+@pytest.mark.parametrize("seed", range(2))
+def test_five_hundred_foreign_values_hurt_nobody_else(
     site: Site, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
     """The same by other seeds."""
-    play(site, caplog, seed, 1_000)
+    play(site, caplog, seed, 500)

@@ -15,11 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
 
 from progress_stream.errors import InvalidInput
 from progress_stream.jobs import Header
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, executable
 from tests.cli.processes import COMMAND, environment, run
 from tests.contract.test_list import MOMENT_MS, move
 from tests.contract.test_list_stream import look, states
@@ -111,22 +109,18 @@ PATHS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_an_answer_in_json_holds_them_and_no_browser_takes_it_for_a_page(
-    site: Site, job: Attempt, path: str
-) -> None:
+def test_an_answer_in_json_holds_them_and_no_browser_takes_it_for_a_page(site: Site, job: Attempt) -> None:
     """Whole, under a media type that is not guessed at."""
-    with site.client() as client:
-        answer = client.get(path)
-    state = PATHS[path](answer.json())
+    for path, state_in in PATHS.items():
+        with site.client() as client:
+            answer = client.get(path)
+        state = state_in(answer.json())
 
-    assert ("application/json", "nosniff") == (
-        answer.headers["Content-Type"],
-        answer.headers["X-Content-Type-Options"],
-    )
-    assert (" ".join(ALL), "failed", None) == (state["title"], state["state"], state.get("result"))
-    assert set(ALL) <= {step["name"] for step in state["steps"]}
-    assert 1 == len(answer.text.splitlines())
+        assert "application/json" == answer.headers["Content-Type"]
+        assert "nosniff" == answer.headers["X-Content-Type-Options"]
+        assert (" ".join(ALL), "failed", None) == (state["title"], state["state"], state.get("result"))
+        assert set(ALL) <= {step["name"] for step in state["steps"]}
+        assert 1 == len(answer.text.splitlines())
 
 
 def test_a_page_of_many_holds_them_in_one_frame_each(site: Site, job: Attempt) -> None:
@@ -266,6 +260,11 @@ def test_no_command_line_output_is_a_command(site: Site, job: Attempt) -> None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    # Half a second, for one slow test.
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.conftest import ARGUMENTS, CHROMIUM, executable
+
     found = executable(CHROMIUM)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
@@ -276,6 +275,8 @@ def chromium() -> Iterator[Any]:
 @pytest.mark.slow
 def test_the_page_shows_them_as_text(chromium: Any, site: Site, job: Attempt) -> None:
     """In the list and in the job's own view: no element and no script comes of them, and the policy has nothing to stop."""
+    from playwright.sync_api import expect
+
     page = chromium.new_page()
     complaints: list[str] = []
     page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)

@@ -92,7 +92,10 @@ def test_another_owners_job_is_as_one_that_never_was_on_every_route(site: Site) 
         }
         forms: list[dict[str, str]] = [{"Accept": accept} for accept in ACCEPTS]
         forms += [{"Accept": EVENT_STREAM, "Authorization": f"Bearer {ticket}"}]
-        forms += [{"Accept": EVENT_STREAM, "Last-Event-ID": position} for position in first.values()]
+        # A position of each of them in turn: the last one's is the end of a job that is over.
+        forms += [
+            {"Accept": EVENT_STREAM, "Last-Event-ID": position} for position in list(first.values())[-2:]
+        ]
         before = {job: bare(alice.get(f"/jobs/{job}"), job) for job in jobs}
         for (method, path), headers in product(OF_A_JOB, forms):
             answers = [
@@ -206,7 +209,7 @@ def going_on(site: Site, live: list[Attempt]) -> Iterator[None]:
     over = threading.Event()
 
     def run() -> None:
-        while not over.wait(0.02):
+        while not over.wait(0.05):
             for job in live:
                 mark = f"<<{job.job[4:6]}>> "
                 job.append("log", message=mark * 20, level="info")
@@ -235,7 +238,7 @@ class Visitors:
         self.marked: Counter[str] = Counter()
         self.aborts = 0
 
-    async def all(self, at_once: int = 48) -> None:
+    async def all(self, at_once: int = 10) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(self._one_after_another())
@@ -279,7 +282,7 @@ class Visitors:
         bytes_left = int(self._random.expovariate(1 / 90_000))
         seen: list[tuple[str, str, Response]] = []
         with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(self._random.expovariate(1 / 0.25)):
+            async with asyncio.timeout(self._random.expovariate(1 / 0.3)):
                 if pipelined:
                     writer.write(b"".join(data for _, _, data in asks))
                 rest = b""
@@ -325,16 +328,14 @@ def abort(settings: Settings, client: redis.Redis, way: Way, aborts: int, seed: 
     return visitors
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_byte_is_its_owners_while_hundreds_leave_in_the_middle(
-    settings: Settings, redis_client: redis.Redis, way: Way, caplog: pytest.LogCaptureFixture
+def test_every_byte_is_its_owners_while_a_hundred_leave_in_the_middle(
+    settings: Settings, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Streams, lists, states, results and files on kept connections; and none that was left is kept as a stream."""
-    visitors = abort(settings, redis_client, way, 250, seed=1)
+    visitors = abort(settings, redis_client, "hand-over", 100, seed=1)
 
-    assert visitors.aborts >= 250
-    if way == "hand-over":  # uvicorn's own protocol lets an application write to a connection that is gone.
-        assert [] == [record for record in caplog.records if record.exc_info]
+    assert visitors.aborts >= 100
+    assert [] == [record for record in caplog.records if record.exc_info]
     assert {*ENDING, *STREAMS} == {kind for kind, count in visitors.marked.items() if count}
 
 
@@ -348,4 +349,4 @@ def test_every_byte_is_its_owners_under_ten_thousand_aborts(
     visitors = abort(settings, redis_client, way, 5_000, seed=2)
 
     assert visitors.aborts >= 5_000
-    assert min(visitors.marked[kind] for kind in (*ENDING, *STREAMS)) > 20
+    assert all(visitors.marked[kind] > 20 for kind in (*ENDING, *STREAMS)), visitors.marked

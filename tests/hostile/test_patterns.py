@@ -22,7 +22,8 @@ import progress_stream
 
 # Whoever imports the workers gives their broker an address first.
 import tests.unit.workers.conftest  # noqa: F401
-import workers
+
+pytestmark = pytest.mark.slow
 
 #: Two sizes a decade apart. What is quadratic takes 100 times as long for the larger one.
 SHORT, LONG = 1_000, 10_000
@@ -51,7 +52,7 @@ USES: dict[str, Callable[[Pattern, Any], object]] = {
 
 
 def modules() -> Iterator[ModuleType]:
-    for package in (progress_stream, workers):
+    for package in (progress_stream, importlib.import_module("workers")):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):
                 yield importlib.import_module(found.name)
@@ -88,7 +89,9 @@ def all_patterns() -> dict[str, tuple[Pattern, set[str]]]:
     return {name: (pattern, uses) for pattern, (name, uses) in found.items()}
 
 
-PATTERNS = all_patterns()
+@pytest.fixture(scope="module")
+def patterns() -> dict[str, tuple[Pattern, set[str]]]:
+    return all_patterns()
 
 
 def pieces_of(pattern: Pattern) -> set[str]:
@@ -131,11 +134,11 @@ def growing(pattern: Pattern, uses: set[str]) -> tuple[str, str, str] | None:
     return None
 
 
-def test_the_patterns_are_found() -> None:
+def test_the_patterns_are_found(patterns: dict[str, tuple[Pattern, set[str]]]) -> None:
     """Of constants, of methods, and within tables, each with its use."""
-    names = {name.rpartition(".")[0]: uses for name, (_, uses) in PATTERNS.items()}
+    names = {name.rpartition(".")[0]: uses for name, (_, uses) in patterns.items()}
 
-    assert len(PATTERNS) > 30
+    assert len(patterns) > 30
     assert (
         {"fullmatch"}
         == names["progress_stream.events._EVENT_ID"]
@@ -152,7 +155,6 @@ def test_a_pattern_that_takes_too_long_is_found(bad: str | bytes) -> None:
     assert growing(re.compile(bad), {"search"})
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-def test_no_pattern_takes_more_than_its_text_is_long(name: str) -> None:
+def test_no_pattern_takes_more_than_its_text_is_long(patterns: dict[str, tuple[Pattern, set[str]]]) -> None:
     """For any of its own pieces, repeated to ten thousand characters, with an end that does not fit."""
-    assert growing(*PATTERNS[name]) is None
+    assert {} == {name: found for name, known in patterns.items() if (found := growing(*known)) is not None}

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import cycle
 
 import pytest
 
@@ -157,7 +158,7 @@ FOREIGN: tuple[dict[str, str], ...] = (
     {"Origin": f"http://127.0.0.1.{EVIL}"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
     {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "Same-Origin"}, {"Sec-Fetch-Site": "same-origin, cross-site"},
     {"Referer": "http://127.0.0.1/"}, {"X-HTTP-Method-Override": "DELETE"}, {"X-Requested-With": "XMLHttpRequest"},
-    {"Origin": f"https://{EVIL}", "X-Forwarded-Host": EVIL}, {"Origin": f"https://{EVIL}", "Host": EVIL.upper()},
+    {"Origin": f"https://{EVIL}", "X-Forwarded-Host": EVIL},
 )  # fmt: skip
 FORMS = (
     "application/json",
@@ -176,17 +177,15 @@ def test_no_foreign_page_changes_anything_by_cookie(site: Site) -> None:
     with site.client(None) as client:
         before = client.get("/jobs/job-1", headers=cookie).content
         for method, path in CHANGING:
-            for headers in FOREIGN:
-                for kind in FORMS:
-                    typed = {"Content-Type": kind} if kind else {}
-                    if headers.get("Host", "").lower() == EVIL:
-                        continue  # A page of that very host: no browser sends it our cookie.
-                    answer = client.request(
-                        method, path, headers=cookie | headers | typed, content=b'{"actor":"personalize"}'
-                    )
+            # Each content type once, and each way to be foreign once.
+            for headers, kind in zip(FOREIGN, cycle(FORMS), strict=False):
+                typed = {"Content-Type": kind} if kind else {}
+                answer = client.request(
+                    method, path, headers=cookie | headers | typed, content=b'{"actor":"personalize"}'
+                )
 
-                    assert answer.status_code in {403, 404}, (method, path, headers, kind, answer.text)
-                    assert answer.status_code == 403 or path == "/logout"
+                assert answer.status_code in {403, 404}, (method, path, headers, kind, answer.text)
+                assert answer.status_code == 403 or path == "/logout"
         # And what is safe stays safe: no GET takes another method's place.
         for name in ("_method=DELETE", "method=POST"):
             assert (
@@ -338,6 +337,7 @@ TEXTS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_text_in_an_address_makes_the_server_fail(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """In each parameter: an answer that a client can read, and no failure of ours."""
     job = make(site, "job-1")
