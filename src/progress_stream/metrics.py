@@ -38,6 +38,8 @@ class Definition:
     kind: Literal["gauge", "counter", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    #: How a gauge of many processes is one number: each counts its own things, or all look at the same one.
+    together: Literal["livesum", "livemax"] = "livesum"
 
     @property
     def full_name(self) -> str:
@@ -66,6 +68,11 @@ WEB: Final = (
     Definition("redis_reconnects_total", "counter", "Connections for wake-ups that were lost or could not be made."),
     Definition("refusals_total", "counter", "Requests refused for now or for their size, by reason.", ("reason",)),
     Definition("http_requests_total", "counter", "Answers, by route and status.", ("method", "route", "status")),
+    Definition(
+        "queue_messages", "gauge",
+        "Messages in the broker, waiting or being worked on, by queue. Every web server tells the same: take max, not sum.",
+        ("queue",), "livemax",
+    ),
 )  # fmt: skip
 WORKER: Final = (
     Definition("worker_appended_events_total", "counter", "Events that Redis took."),
@@ -87,20 +94,24 @@ class Known:
 
         makers: dict[str, Callable[..., Any]] = {
             "counter": Counter,
-            "gauge": partial(Gauge, multiprocess_mode="livesum"),
+            "gauge": Gauge,
             "histogram": partial(Histogram, buckets=SECONDS),
         }
         #: Ours alone. A host application finds them in its own registry too.
         self.registry: CollectorRegistry = CollectorRegistry()
         self._metrics: dict[str, Any] = {}
         for one in ALL:
-            metric = makers[one.kind](one.full_name, one.help, one.labels, registry=REGISTRY)
+            more = {"multiprocess_mode": one.together} if one.kind == "gauge" else {}
+            metric = makers[one.kind](one.full_name, one.help, one.labels, registry=REGISTRY, **more)
             self.registry.register(metric)
             self._metrics[one.name] = metric
 
     def add(self, name: str, amount: float, *labels: str) -> None:
         metric = self._metrics[name]
         (metric.labels(*labels) if labels else metric).inc(amount)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        self._metrics[name].labels(*labels).set(value)
 
     def observe(self, name: str, value: float) -> None:
         self._metrics[name].observe(value)
@@ -215,6 +226,11 @@ def delivered_after(seconds: float) -> None:
 
 def refused(reason: str) -> None:
     known().add("refusals_total", 1, reason)
+
+
+def level(name: str, value: float, *labels: str) -> None:
+    """A gauge that somebody has just looked at."""
+    known().set(name, value, *labels)
 
 
 def answered(method: str, route: str, status: int) -> None:

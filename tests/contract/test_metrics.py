@@ -169,7 +169,7 @@ def test_no_label_tells_jobs_or_owners_apart(site: Site) -> None:
     text = httpx.get(f"{site.url}/metrics").text
 
     assert "job-secret-name" not in text and "alice" not in text
-    assert {"kind", "reason", "method", "route", "status"} == {
+    assert {"kind", "reason", "method", "route", "status", "queue"} == {
         label for one in metrics.ALL for label in one.labels
     }
 

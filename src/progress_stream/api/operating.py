@@ -48,6 +48,7 @@ async def metrics(request: Request) -> Response:
 
 async def exposition(request: Request) -> Response:
     """For any scraper: there is nothing in it about any job or caller."""
+    await parts_of(request).queues.measure()
     # In a thread, for it may have to read the files of many processes.
     text, media_type = await to_thread.run_sync(numbers.exposition, request.headers.get("accept", ""))
     return Response(text, headers={**_NOT_KEPT, "Content-Type": media_type})

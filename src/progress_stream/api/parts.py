@@ -23,6 +23,7 @@ from ..store.sweep import Sweeper
 from ..store.sync import SyncStore
 from ..streaming.hub import Hub
 from ..submitting import Submitter
+from .queues import Queues
 from .remembered import Remembered
 from .sweeping import sweep_in_turn
 
@@ -61,6 +62,7 @@ class Parts:
         self._owns_broker = owns_broker
         self.sweeper = Sweeper(sync_store, settings, files.delete_job)
         self.announced = Announced(store)
+        self.queues = Queues(self.announced.actors, submitter.queue_sizes)
         hub.lists.missing = self.announced.missing
         self.leaving = False
         #: Jobs that are being submitted here.
