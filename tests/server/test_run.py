@@ -66,6 +66,16 @@ def test_a_signal_drains_then_exits_cleanly(started: list[Process], number: sign
     assert ["draining", "drained", "returned"] == running.lines.read().split()
 
 
+def test_a_signal_in_the_middle_of_a_log_line_drains_too() -> None:
+    """Writing a second line inside the first is refused with an exception, which would end the process instead."""
+    command = [sys.executable, "-m", "tests.server.process", "line"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+    assert ["draining", "drained", "returned"] == ended.stdout.split()[1:], ended.stderr
+    assert 0 == ended.returncode
+    assert "SIGTERM: draining" in ended.stderr
+
+
 def test_without_a_drain_streams_still_end_cleanly(started: list[Process]) -> None:
     """Each stream says its last words, and the process exits at once."""
     started.append(running := Process("none"))

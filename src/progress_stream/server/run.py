@@ -99,6 +99,7 @@ class DrainingServer(uvicorn.Server):
         self._on_listening = on_listening
         self._inside = inside
         self._stops = 0
+        self._signal = "stop"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -112,7 +113,8 @@ class DrainingServer(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._cut)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        logger.info("%s: %s", signal.Signals(sig).name, "exiting now" if self._stops else "draining")
+        # Told of later: the signal may have come in the middle of a log line, and a second one inside it raises.
+        self._signal = signal.Signals(sig).name
         self.stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -127,10 +129,13 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self._stops and self._drain is None:
+            logger.info("%s: draining", self._signal)
             self._drain = asyncio.create_task(self._drain_then_exit())
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.force_exit:
+            logger.info("%s: exiting now", self._signal)
         if self._drain is not None:
             self._drain.cancel()
         await super().shutdown(sockets)
