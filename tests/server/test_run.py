@@ -172,6 +172,24 @@ def test_it_serves_in_a_running_loop_too() -> None:
             assert FIRST in runner.run(run())
 
 
+@pytest.mark.parametrize(
+    ("soft", "hard", "allowed"), [(256, 2_000, 1_500), (256, 1_000, 1_000), (1_800, 2_000, 1_800)]
+)
+def test_as_many_files_may_be_open_as_streams_need(soft: int, hard: int, allowed: int) -> None:
+    """As far as the hard limit goes; where that is not enough, it is said before people find out."""
+    program = (
+        "import logging, resource; from progress_stream.server import run; logging.basicConfig();"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); run._allow_files(1_500);"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert f"{allowed}" == ended.stdout.strip()
+    assert (allowed < 1_500) == ("MAX_STREAMS wants 1500" in ended.stderr)
+
+
 def test_an_address_that_is_taken_is_a_clear_error() -> None:
     """One error that names the address, and what would do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

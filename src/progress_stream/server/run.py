@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 8
 #: Seconds an unused connection is kept: longer than proxies keep theirs (60), or they send into one just closed.
 KEEP_ALIVE_SECONDS: Final = 75
+#: Open files beside the streams: listeners, connections to Redis and of other requests, files of results.
+OTHER_FILES: Final = 500
 #: Bytes the kernel holds unsent for one socket. Its own bound is 4 MB, which for a slow client is only a stale queue.
 UNSENT_BYTES: Final = 131_072
 
@@ -47,6 +50,7 @@ def serve(
     `on_listening` is called with the URL as soon as requests are taken; port 0 takes any free one.
     Raises InvalidInput where the address cannot be listened on.
     """
+    _allow_files(settings.max_streams + OTHER_FILES)
     server = make_server(app, settings, on_listening=on_listening)
     listener = listen(host, port, settings)
     server.run(sockets=[listener])
@@ -192,6 +196,18 @@ class _Unsignalled(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _allow_files(wanted: int) -> None:
+    """Each stream is an open file. The soft limit is mostly 1,024, for programs that call select(2): ours does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < wanted:
+        logger.warning(
+            "only %d files may be open here, but MAX_STREAMS wants %d: raise `ulimit -n`", possible, wanted
+        )
 
 
 def _let_the_start_be() -> None:
