@@ -2,13 +2,14 @@
 # make test   everything set up, and every check
 # make test-slow   what takes minutes: doctor behind real proxies, what only time shows
 # make lint   the checks that start nothing
+# make manifests  every overlay built into build/manifests/ and checked, with no cluster
 # make chaos  everything that goes wrong, at random: SEED=7 FOR=600 (seconds); its last line says what was lost
 # make soak   whether memory, files, threads or keys grow under coming and going: FOR=1800 (seconds); its last line says what each gains
 # make bench  the figures, two minutes each at most (ONLY=flood one of them, ONLY=takeover ten minutes); docs/performance.md is made from them
 PORT ?= 8000
 DATA ?= data
 
-.PHONY: run test test-slow lint bench chaos soak
+.PHONY: run test test-slow lint manifests bench chaos soak
 .DEFAULT_GOAL := run
 
 run:
@@ -26,6 +27,11 @@ test-slow:
 lint:
 	@scripts/setup test
 	@scripts/lint
+
+manifests:
+	@scripts/setup test
+	@.venv/bin/python -m tests.manifests
+	@exec .venv/bin/pytest -q $(PYTEST_ARGS) tests/manifests
 
 ONLY ?= flood many resume idle connect append track slow listed whole stored growth listing page spread
 bench:
