@@ -209,9 +209,11 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self._reporters) > 1)
     def zombie_reports(self, which: int, count: int, repeats: bool) -> None:
         """A worker that was taken for dead goes on, or sends its last call again."""
-        zombie = self._reporters[which % len(self._reporters)]
-        if zombie.nonce == self._held.holder or zombie is self._reporter:
+        held = self._held
+        zombies = [one for one in self._reporters if one is not self._reporter and one.nonce != held.holder]
+        if not zombies:
             return
+        zombie = zombies[which % len(zombies)]
         if repeats and zombie.sent:
             self._send_again(zombie, zombie.sent[-1])
         else:
@@ -221,9 +223,9 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1_000))
     def zombie_starts(self, which: int) -> None:
         """A start that arrives when a later attempt has begun must not oust it."""
-        zombie = self._reporters[which % len(self._reporters)]
-        if zombie.nonce in self._held.earlier:
-            self._refused(StaleAttempt, self._start_call(zombie.nonce, None, 1))
+        known = self._held.earlier
+        if known:
+            self._refused(StaleAttempt, self._start_call(known[which % len(known)], None, 1))
 
     @rule()
     @precondition(lambda self: self._speaks and self._serial > 12)
