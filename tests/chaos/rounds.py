@@ -141,7 +141,7 @@ class Round:
         crowds = [
             crowd(
                 made.web.url, job, token, scale.watchers, seed=self._seed * 1_000 + number, cut_every=2,
-                seconds=scale.seconds + scale.patience,
+                seconds=scale.seconds + scale.patience, may_be_missing=bool(self._lossy),
             )
             for number, job in enumerate(made.jobs)
         ]  # fmt: skip

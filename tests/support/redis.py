@@ -156,8 +156,9 @@ class RedisServer:
     def _answers(self) -> bool:
         try:
             with self.client() as client:
-                # Where another server took the port, the answer is not ours.
-                return bool(client.info("server")["process_id"] == self.pid)
+                # Where another server took the port, the answer is not ours. One that loads its file answers this alone.
+                found = client.info()
+                return bool(found["process_id"] == self.pid and not found["loading"])
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
