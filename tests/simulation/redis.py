@@ -139,7 +139,7 @@ class Store:
         await self._network.back(self._server)
         return found
 
-    async def pipeline(self, lines: list[tuple[str, ...]]) -> list[Any]:
+    async def pipeline(self, lines: list[tuple[str, ...]], *, lenient: bool = False) -> list[Any]:
         """A role and tails, which is all that is asked in one go."""
         await self._network.there(self._server)
         entries = self._server.kept.entries

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random as chance
 import sys
 from dataclasses import dataclass, field
@@ -41,6 +42,17 @@ PATIENCE = 300.0
 #: Of a state what a job's own events make.
 FOLDED = ("state", "attempt", "done", "total", "message", "steps", "result")
 SETTINGS = load(redis_url="redis://127.0.0.1:1")
+
+
+class Complaints(logging.Handler):
+    """What the product logged as an error: a task of the hub that failed begins again, and might go unnoticed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(f"{record.getMessage()}: {record.exc_info[1] if record.exc_info else ''}")
 
 
 class Socket:
@@ -262,7 +274,7 @@ class Reporter:
         while not (buffer.closed and buffer.empty):
             batch = buffer.freeze(loop.time(), AT, 1)
             if batch is None:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.05)
                 continue
             try:
                 said, last = await self._send(batch)
@@ -375,15 +387,17 @@ class World:
 
 def simulate(seed: int) -> list[str]:
     """One run; the same seed is the same run."""
-    loop = VirtualLoop()
+    loop, complaints = VirtualLoop(), Complaints()
+    logging.getLogger("progress_stream").addHandler(complaints)
     try:
         asyncio.set_event_loop(loop)
 
         async def run() -> list[str]:
             return await World(seed).run()
 
-        return loop.run_until_complete(run())
+        return loop.run_until_complete(run()) + complaints.said
     finally:
+        logging.getLogger("progress_stream").removeHandler(complaints)
         asyncio.set_event_loop(None)
         loop.close()
 
