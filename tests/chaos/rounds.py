@@ -31,6 +31,7 @@ from tests.chaos.history import History
 from tests.chaos.stage import Stage, stage
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
 
+_LAST_LINES: Final = 200
 #: Of a state what events alone make.
 FOLDED: Final = (
     "state",
@@ -239,11 +240,20 @@ def run(
     while number == 0 or time.monotonic() - began < seconds:
         drawn_from = faults or ((*LOSSLESS, *LOSSY) if number % 3 == 2 else LOSSLESS)
         with tempfile.TemporaryDirectory(prefix="progress-stream-chaos-") as folder:
-            outcome = Round(seed + number, scale, drawn_from).run(Path(folder))
+            try:
+                outcome = Round(seed + number, scale, drawn_from).run(Path(folder))
+            except BaseException:
+                say(_last_words(Path(folder)))
+                raise
         say(f"seed {seed + number}: {'; '.join(outcome.lines()[-2:])}")
         whole.add(outcome)
         number += 1
     return whole
+
+
+def _last_words(folder: Path) -> str:
+    """Of the web process, for whoever looks for the reason."""
+    return "\n".join((folder / "web" / "serve.log").read_text().splitlines()[-_LAST_LINES:])
 
 
 def _option(name: str) -> str:
