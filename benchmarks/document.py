@@ -1,5 +1,6 @@
-"""Writes docs/performance.md from runs of the benchmarks named, or of all that it shows: `python -m benchmarks.document
-[--runs 3] [name…]`.
+"""Writes docs/performance.md from runs of all benchmarks that it shows: `python -m benchmarks.document [--runs 3] [name…]`.
+
+Where some are named, only their figures and sections are replaced, and it is said that these are of later runs.
 
 Each question is its module's own first line, its caveats are the module's, its answer is what the module printed last: nothing is
 written down by hand but docs/performance-notes.md, which follows as it is.
@@ -107,9 +108,30 @@ def main() -> None:
     for name, printed in outputs.items():
         sections.append(_section(name, printed[-1]))
         lines += rows([figures_of(one) for one in printed])
+    if options.names:
+        DOCUMENT.write_text(_with_later(DOCUMENT.read_text(), options.names, options.runs, lines, sections))
+        return
     notes = NOTES.read_text() if NOTES.exists() else ""
     table = "\n".join([*TABLE_HEAD, *lines])
     DOCUMENT.write_text(head + table + "\n\n" + "\n".join(sections) + (f"\n{notes}" if notes else ""))
+
+
+def _with_later(
+    document: str, names: Sequence[str], runs: int, lines: Sequence[str], sections: Sequence[str]
+) -> str:
+    """The document with these benchmarks' rows, sections and the notes as they are now."""
+    for line in lines:
+        row = re.compile(rf"^{re.escape(line.split(' | ')[0])} \|.*$", re.MULTILINE)
+        document = row.sub(lambda _, line=line: line, document, count=1)
+    for name, section in zip(names, sections, strict=True):
+        old = re.compile(rf"^## {name}\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+        document = old.sub(lambda _, section=section: f"{section}\n", document, count=1)
+    later = f"Of {runs} later runs: {', '.join(names)}."
+    head, _, rest = document.partition("\n| figure |")
+    kept = [line for line in head.splitlines() if not line.startswith("Of ")]
+    body, mark, _ = rest.partition("## How far to trust it")
+    whole = "\n".join([*kept, later, ""]) + "\n| figure |" + body
+    return whole + (NOTES.read_text() if mark else "")
 
 
 def _output_of(name: str) -> str:
