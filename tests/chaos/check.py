@@ -38,7 +38,8 @@ def against_stream(history: History, kept: Sequence[Entry], *, losses: int) -> l
 
     Who saw nothing that is gone must have seen all of it, once and in order, and may have been told of no gap. Who saw some that is
     gone, or came where the beginning is gone, must have been told, once for each loss at most; and what it saw after the last gap
-    must be all that follows where that snapshot stands.
+    must be all that follows where that snapshot stands. Who had seen all that was, and then all that is, under the next number and
+    on, misses nothing and need not be told.
     """
     return [
         Fault(kind, seen.name, text)
@@ -54,7 +55,7 @@ def _beside(seen: Seen, kept: list[Entry], losses: int) -> Iterator[tuple[Kind, 
     told = len(seen.gaps)
     if told > (losses if gone or headless else 0):
         yield "gap", f"was told of {seen.gaps}, and saw of what is gone {gone[:3]}"
-    if gone and not told:
+    if gone and not told and not _goes_on(seen.events, gone, kept):
         yield "untold", f"saw {gone[:3]} of what is gone ({len(gone)}), and was not told"
     if told:
         at, _, place = seen.gaps[-1]
@@ -62,6 +63,16 @@ def _beside(seen: Seen, kept: list[Entry], losses: int) -> Iterator[tuple[Kind, 
         yield from _unlike(seen.events[at:], rest)
     elif not gone:
         yield from _unlike(seen.events, kept)
+
+
+def _goes_on(saw: list[Entry], gone: list[str], kept: list[Entry]) -> bool:
+    """What is gone was seen from the first number on, and what is kept begins with the next one and was seen whole."""
+    numbers = [EventId.parse(id).n for id, _, _ in saw]
+    return (
+        [id for id, _, _ in saw[: len(gone)]] == gone
+        and saw[len(gone) :] == kept
+        and numbers == list(range(1, len(saw) + 1))
+    )
 
 
 def _unlike(saw: Sequence[Entry], kept: Sequence[Entry]) -> Iterator[tuple[Kind, str]]:

@@ -106,6 +106,15 @@ def test_who_saw_what_is_gone_must_be_told_and_sees_all_that_follows() -> None:
     assert [] == beside(KEPT[3:], KEPT[3:], gaps=[(0, "trimmed", "12-3")], losses=1)
 
 
+def test_who_has_seen_all_that_was_and_all_that_is_misses_nothing() -> None:
+    """A job that was brought back under its next number; one number left out, and it is a hole."""
+    new: list[Event] = [("12-4", "started", {}), ("12-5", "succeeded", {})]
+
+    assert [] == beside([*GOOD[:3], *new], new, losses=1)
+    assert ["untold"] == beside([*GOOD[:2], *new], new, losses=1)
+    assert ["untold"] == beside([*GOOD[:3], new[1]], new, losses=1)
+
+
 def test_each_attempt_counts_from_one_and_the_last_one_to_the_end() -> None:
     """A stream that holds what a zombie wrote, or nothing of the end, is no good one."""
 
