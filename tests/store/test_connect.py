@@ -1,15 +1,19 @@
 """Clients made from a URL: refused early where they cannot work, and patient where they can."""
 
+import asyncio
 import threading
 from pathlib import Path
 
 import pytest
 import redis
+import redis.asyncio
+import uvloop
 
 from progress_stream.errors import InvalidSetting
 from progress_stream.store.connect import async_client, sync_client
 from progress_stream.store.embedded import EmbeddedRedis
 from tests.support.redis import RedisServer, tls_program
+from tests.support.switch import Switch
 
 
 @pytest.mark.contract("REDIS_URL")
@@ -131,3 +135,29 @@ def test_a_replica_follows_and_can_be_promoted_without_its_tail(tmp_path: Path) 
         with replica.client() as client:
             assert b"1" == client.get("a")
             client.set("a", "3")
+
+
+def test_a_connection_that_is_cut_before_a_write_is_made_anew(redis_server: RedisServer) -> None:
+    """uvloop says it in its own way; forty who ask all the time, while all their connections are cut again and again."""
+
+    async def ask(client: redis.asyncio.Redis, over: asyncio.Event) -> int:
+        answers = 0
+        while not over.is_set():
+            answers += await client.ping()
+        return answers
+
+    async def run(switch: Switch) -> list[int]:
+        over = asyncio.Event()
+        async with async_client(switch.url(), retries=20) as client:
+            asking = [asyncio.ensure_future(ask(client, over)) for _ in range(40)]
+            for _ in range(60):
+                await asyncio.sleep(0.03)
+                await asyncio.to_thread(switch.cut)
+            over.set()
+            return await asyncio.gather(*asking)
+
+    with Switch(redis_server.port) as switch:
+        switch.delay = 0.003
+        answers = uvloop.run(run(switch))
+
+    assert all(answers)

@@ -68,16 +68,34 @@ def async_client(
     retries: int = RETRIES,
 ) -> redis.asyncio.Redis:
     """A client for one event loop. Does not connect yet. Raises InvalidSetting, named `setting`, as above."""
-    return redis.asyncio.Redis.from_pool(
-        _pool(
-            redis.asyncio.BlockingConnectionPool.from_url,
-            url,
-            setting,
-            max_connections=connections,
-            retry=AsyncRetry(_pauses(), retries),
-            **_common(timeout_seconds),
-        )
+    pool = _pool(
+        redis.asyncio.BlockingConnectionPool.from_url,
+        url,
+        setting,
+        max_connections=connections,
+        retry=AsyncRetry(_pauses(), retries),
+        **_common(timeout_seconds),
     )
+    pool.connection_class = _telling(pool.connection_class)
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def _telling(kind: Any) -> Any:
+    """A kind of connection that says ConnectionError where it was closed before a write.
+
+    uvloop raises RuntimeError then, which redis-py hands on: nobody tries again, and a browser was answered 500 while Redis
+    came back.
+    """
+
+    class Telling(kind):  # type: ignore[misc]
+        async def send_packed_command(self, *args: Any, **options: Any) -> None:
+            try:
+                await super().send_packed_command(*args, **options)
+            except RuntimeError as error:
+                await self.disconnect(nowait=True)
+                raise redis.ConnectionError("the connection was closed") from error
+
+    return Telling
 
 
 def _pauses() -> ExponentialWithJitterBackoff:
