@@ -22,11 +22,14 @@ from tests.chaos.traffic import OWN_TYPE
 from tests.support.redis import RedisServer
 from tests.support.streams import EVENT_STREAM, request
 from tests.support.switch import Switch
+from tests.support.waiting import until
 
 Fault = Callable[[Stage], None]
 
 #: Until the broker gives a silent worker's messages to another one: its heartbeat is 1.5 s (`tests.worker.actors`).
 REDELIVERED_SECONDS = 4.0
+#: Until Redis, which tries once a second, has written what it could not.
+WRITES_SECONDS = 20.0
 #: Those who connect and never read.
 NEVER_READING = 50
 
@@ -178,6 +181,16 @@ def disk_full(stage: Stage) -> None:
     stage.disk_full.touch()
     time.sleep(stage.random.uniform(1, 3))
     stage.disk_full.unlink()
+    # What it answered and could not write it writes now: killed before that, it would have lost it.
+    until(_writes_again(stage), WRITES_SECONDS)
+
+
+def _writes_again(stage: Stage) -> Callable[[], bool]:
+    def writes() -> bool:
+        with stage.client() as client:
+            return bool(client.info("persistence")["aof_last_write_status"] == "ok")
+
+    return writes
 
 
 # -- Redis, without some of what it acknowledged
@@ -232,5 +245,7 @@ LOSSLESS: tuple[Fault, ...] = (
     redis_demoted, disk_full,
 )  # fmt: skip
 LOSSY: tuple[Fault, ...] = (tail_lost, replica_promoted, emptied, begun_empty, stream_deleted)
+#: After these a reporter gives again all that was lost: in the end nothing is missing.
+GIVEN_AGAIN: tuple[Fault, ...] = (tail_lost, replica_promoted)
 #: How often a watcher may be told of it: where all is gone the job is begun anew, and then its reporter brings the whole state.
 TELLINGS: dict[Fault, int] = {emptied: 2, begun_empty: 2}

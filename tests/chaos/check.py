@@ -88,7 +88,7 @@ def out_of_attempt(kept: Sequence[Entry], own_type: str, count: int) -> list[str
     """Each attempt's events are 1, 2, 3 … in order, the last attempt's all of them; one end, and nothing after it."""
     numbers: dict[int, list[int]] = {}
     for attempt, number in (
-        own := [(data["attempt"], data["data"]) for _, type, data in kept if type == own_type]
+        own := [(data.get("attempt", 0), data["data"]) for _, type, data in kept if type == own_type]
     ):
         numbers.setdefault(attempt, []).append(number)
     wrong = [

@@ -25,7 +25,7 @@ from progress_stream import jobs
 from progress_stream.store.keys import Keys
 from progress_stream.store.sync import SyncStore
 from tests.chaos.appender import Appender
-from tests.chaos.breaking import LOSSLESS, LOSSY, TELLINGS, Fault, subscriptions_killed
+from tests.chaos.breaking import GIVEN_AGAIN, LOSSLESS, LOSSY, TELLINGS, Fault, subscriptions_killed
 from tests.chaos.check import FOUND, Entry, against_stream, faults_of, out_of_attempt
 from tests.chaos.history import History
 from tests.chaos.stage import Stage, stage
@@ -111,6 +111,8 @@ class Round:
         self._noted: list[str] = []
         #: How often one watcher may be told of what was lost.
         self._tellings = 0
+        #: Whether something was lost for good.
+        self._given_again = True
 
     def run(self, folder: Path) -> Outcome:
         with stage(self._seed, folder, workers=self._scale.workers if self._scale.worked else 0) as made:
@@ -162,14 +164,17 @@ class Round:
                 return
             await asyncio.to_thread(fault, made)
             self._noted.append(fault.__name__)
-            self._tellings += TELLINGS.get(fault, 1) if fault in LOSSY else 0
+            if fault in LOSSY:
+                self._tellings += TELLINGS.get(fault, 1)
+                self._given_again = fault in GIVEN_AGAIN
 
     def _judge(self, outcome: Outcome, made: Stage, job: str, history: History) -> None:
         kept = entries_of(made, job)
         by_program = any(job == program.job for program in made.programs)
         found = against_stream(history, kept, losses=self._tellings)
+        if by_program and self._given_again:
+            found += faults_of(history, OWN_TYPE, self._scale.events, gaps_allowed=bool(self._lossy))
         if not self._lossy:
-            found += faults_of(history, OWN_TYPE, self._scale.events) if by_program else []
             outcome.faults += [
                 f"job {job}: {text}" for text in out_of_attempt(kept, OWN_TYPE, self._scale.events)
             ]

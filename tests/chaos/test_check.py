@@ -128,4 +128,5 @@ def test_each_attempt_counts_from_one_and_the_last_one_to_the_end() -> None:
     assert [] != of((1, [1, 2, 3]), (2, [1]))
     assert [] != of((1, [1]), (2, [1, 2]), (1, [2]), (2, [3]))
     assert [] != of((1, [1, 2, 3]), end=0)
+    assert [] != out_of_attempt([("9-2", "line", {"data": 7}), ("9-3", "succeeded", {})], "line", 1)
     assert [] != of((1, [1, 2, 3]), end=2)

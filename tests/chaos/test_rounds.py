@@ -13,7 +13,7 @@ from tests.chaos.rounds import Outcome, Round, Scale
 SHORT = Scale(jobs=8, appended=2, worked=2, workers=1, events=60, watchers=4, seconds=5, faults=3)
 ALONE = Scale(jobs=8, appended=2, worked=2, workers=2, events=60, watchers=4, seconds=8, faults=2)
 #: Two thousand watchers of twenty jobs.
-CROWD = Scale(jobs=20, appended=0, worked=0, events=200, watchers=100, seconds=15, faults=2)
+CROWD = Scale(jobs=20, appended=0, worked=0, events=200, watchers=100, seconds=15, faults=2, patience=180)
 
 
 def said(outcome: Outcome) -> str:
@@ -54,7 +54,7 @@ def test_a_loss_is_told_to_exactly_those_who_saw_what_is_lost(fault: Fault, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_two_thousand_watchers_that_come_back_in_the_same_second(tmp_path: Path) -> None:
     """The web process is killed under them, twice."""
     outcome = Round(1, CROWD, (web_killed,)).run(tmp_path)
