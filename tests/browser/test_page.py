@@ -126,7 +126,7 @@ def test_the_bar_reaches_the_end_over_cuts_and_a_gateway_that_is_away(
     """Five seconds of 502 with HTML, which end an EventSource for good. No line comes twice, and the bar never goes back."""
     page.add_init_script(RECORDER)
     page.goto(f"{meddler.url}/?token={dev.token}")
-    start_countdown(page, 15)
+    start_countdown(page, 25)
     wait_for_value(page, 10)
     assert 1 == meddler.cut()
     wait_for_value(page, 25)
