@@ -44,7 +44,7 @@ def soaked(package: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_a_minute_of_coming_and_going_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
     """Coarse bounds: in a minute nothing has found its level."""
@@ -56,7 +56,7 @@ def test_a_minute_of_coming_and_going_leaves_nothing_behind(capsys: pytest.Captu
     assert ran.stdout.rstrip().endswith(": flat")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("mutant", "found"),

@@ -152,7 +152,7 @@ class Steps:
         return self.root / "opt"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_image_s_steps_make_a_server_that_starts(tmp_path: Path) -> None:
     """In an empty virtual environment; then the image's command, with a working folder that holds the workers and nothing else."""

@@ -98,14 +98,14 @@ def test_whatever_happens_nothing_is_lost_in_silence(served: Served) -> None:
     run(*served, examples=60, steps=30, by_chance=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_nor_in_many_long_histories(served: Served) -> None:
     """Others each time; what fails is printed as a list of steps."""
     run(*served, examples=1_000, steps=60, by_chance=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_mutant_is_found(mutant: Mutant, tmp_path: Path) -> None:
