@@ -152,8 +152,8 @@ def test_the_last_part_ends_the_job_that_was_spread(store: SyncStore) -> None:
 
 @pytest.mark.usefixtures("stored")
 def test_the_sweep_sees_to_them(store: SyncStore, settings: Settings) -> None:
-    """Whose worker gave no sign since: told as stalled."""
-    Sweeper(store, settings).run_once()
+    """Whose worker gave no sign since: told as stalled, and not yet given up, however old the file is."""
+    Sweeper(store, settings.model_copy(update={"abandoned_seconds": 10**9})).run_once()
 
     assert record_of(store, "running").stalled_at is not None
     assert record_of(store, "ended").control.status == "succeeded"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from progress_stream import events, jobs
-from progress_stream.errors import InvalidEvent
+from progress_stream.errors import InvalidEvent, UnknownForm
 from progress_stream.events import TERMINAL, EventId
 from progress_stream.jobs import NEXT, Control, Header, Limits, Lose, Record, Stall, Wait
 
@@ -66,11 +66,17 @@ def test_a_stored_state_comes_back_whole() -> None:
     assert state == jobs.unpack(jobs.pack(state))
 
 
-@pytest.mark.parametrize("packed", [b"{}", b'{"v":2}', b"[]", b"\xff", b"1"])
+@pytest.mark.parametrize("packed", [b"{}", b'{"v":0}', b"[]", b"\xff", b"1"])
 def test_a_foreign_stored_form_is_refused(packed: bytes) -> None:
     """The stored form carries a version."""
     with pytest.raises(ValueError):
         jobs.unpack(packed)
+
+
+def test_a_newer_stored_form_is_told_apart() -> None:
+    """A later release wrote it: whoever asks is to come back."""
+    with pytest.raises(UnknownForm):
+        jobs.unpack(b'{"v":2}')
 
 
 def record(status: str, **fields: Any) -> Record:

@@ -249,7 +249,7 @@ async def test_a_server_that_never_answers_is_given_up(
     verifier: Make, server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any key nobody is called forged: it is said that the keys are not there, and they are asked for again."""
-    monkeypatch.setattr(keys_module, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(keys_module, "FETCH_SECONDS", 1.0)
     key = ec_key()
     verify = verifier(jwks=server.answer("/keys", key_set(key)))
     server.open.clear()
