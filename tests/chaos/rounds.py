@@ -215,6 +215,8 @@ def unfolded(made: Stage, job: str, kept: Sequence[Entry]) -> list[str]:
         return ["Redis has no state"]
     state = jobs.new(jobs.Header(job, record.packed["actor"], owner="alice"))
     for _, _, data in kept:
+        if not {"type", "at"} <= data.keys():
+            return [f"somebody else wrote {data}"]
         state = jobs.fold(state, data)
     shown = jobs.view(record)
     return [
