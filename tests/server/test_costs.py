@@ -191,7 +191,8 @@ def test_an_idle_minute_asks_redis_no_more_for_more_watchers(ground: Ground) -> 
 
     print(f"figure commands_an_idle_minute {few} with 20 times the watchers {many}")
     assert few < 3_500
-    assert many < 1.2 * few
+    # One window may hold a sweep more than the other: 256 questions in 21 seconds.
+    assert many < 1.2 * few + 256 * 60 // 21
 
 
 @contextmanager
