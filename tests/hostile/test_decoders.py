@@ -22,7 +22,7 @@ from starlette.types import Message
 
 from progress_stream import events, jobs, tracing
 from progress_stream.accepting import Announced
-from progress_stream.api import etags, forms, limits, listing
+from progress_stream.api import etags, forms, limits, listing, queues
 from progress_stream.auth import bearer, sessions, tickets
 from progress_stream.errors import InvalidInput, NotAuthenticated, TooLarge
 from progress_stream.events import MAX_PART, EventId
@@ -236,6 +236,7 @@ def test_an_announcement_can_be_shown_or_is_none(text: bytes, name: Any, schema:
         found = refuses(ValueError, lambda announcement=announcement: Announced.parse(announcement))
 
         assert found is None or (isinstance(found.name, str) and isinstance(found.files, tuple))
+        assert len(queues._places({"actor": announcement})) <= 1
 
 
 @any_of

@@ -7,11 +7,10 @@ whoever reads it takes the greatest, never the sum.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
-from .. import metrics
+from .. import events, metrics
 from ..errors import BrokerRefused, StoreError
 
 #: A scraper gives up after ten seconds, and a broker that does not answer must not cost it all the other numbers.
@@ -60,7 +59,7 @@ def _places(announcements: Mapping[str, bytes]) -> set[Place]:
     found = set()
     for text in filter(None, announcements.values()):
         try:
-            known = json.loads(text)
+            known = events.decode_any(text)
             found.add((known.get("broker"), str(known["queue"])))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
