@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,11 +131,3 @@ def _close(made: Stage) -> None:
         one.close()
     for server in made.others:
         server.stop()
-
-
-def wait_until_done(made: Stage, seconds: float) -> None:
-    """Until nobody reports any more, or the time is over."""
-    deadline = time.monotonic() + seconds
-    for one in (*made.programs, *made.appenders):
-        with contextlib.suppress(Exception):
-            one.join(max(deadline - time.monotonic(), 0.01))

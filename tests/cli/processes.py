@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -252,3 +253,24 @@ def descendants(root: int) -> Iterator[tuple[int, str]]:
     for pid in below - {root}:
         with suppress(OSError):
             yield pid, Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def in_a_terminal(*arguments: str, env: Mapping[str, str], columns: int = 100) -> tuple[int, str]:
+    """One command with a terminal as its output, to its end: its exit status, and what it wrote there."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(**env, TERM="xterm", COLUMNS=str(columns)),
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65_536):
+            shown += chunk
+    except OSError:  # Linux' way to say that the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(30), shown.decode(errors="replace")

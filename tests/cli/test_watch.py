@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
 import socket
 import subprocess
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import COMMAND, Dev, Running, dev_in, environment, run, until
+from tests.cli.processes import COMMAND, Dev, Running, dev_in, environment, in_a_terminal, run, until
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ered\nsecond line"
 
@@ -101,27 +99,6 @@ def test_json_keeps_the_text_as_it_was(dev: Dev) -> None:
     last = json.loads(dev.watch("--json", job).stdout.splitlines()[-1])
 
     assert HOSTILE.replace("\n", "\r\n") == last["result"] or HOSTILE == last["result"]
-
-
-def in_a_terminal(*arguments: str, env: dict[str, str]) -> tuple[int, str]:
-    """One command with a terminal as its output, to its end."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(**env, TERM="xterm", COLUMNS="100"),
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65_536):
-            shown += chunk
-    except OSError:  # Linux' way to say that the other end is closed
-        pass
-    finally:
-        os.close(ours)
-    return process.wait(30), shown.decode()
 
 
 @pytest.mark.contract("watch")

@@ -6,10 +6,7 @@ That foreign stream parsers read them back as they were said is in tests/foreign
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,7 +15,7 @@ import pytest
 
 from progress_stream.errors import InvalidInput
 from progress_stream.jobs import Header
-from tests.cli.processes import COMMAND, environment, run
+from tests.cli.processes import in_a_terminal, run
 from tests.contract.test_list import MOMENT_MS, move
 from tests.contract.test_list_stream import look, states
 from tests.support.server import Attempt, Site
@@ -214,27 +211,6 @@ COMMANDING = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u206
 OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def in_a_terminal(*arguments: str, env: dict[str, str]) -> str:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(**env, TERM="xterm", COLUMNS="200"),
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65_536):
-            shown += chunk
-    except OSError:  # Linux' way to say that the other end is closed
-        pass
-    finally:
-        os.close(ours)
-    process.wait(30)
-    return shown.decode(errors="replace")
-
-
 COMMANDS = (("watch", "job-1"), ("watch", "--json", "job-1"), ("jobs",), ("jobs", "--json"))
 
 
@@ -244,7 +220,9 @@ def test_no_command_line_output_is_a_command(site: Site, job: Attempt) -> None:
     env = {"PROGRESS_STREAM_URL": site.url, "PROGRESS_STREAM_TOKEN": site.token()}
     with ThreadPoolExecutor(2) as pool:
         piped = [one.stdout for one in pool.map(lambda words: run(*words, env=env), COMMANDS)]
-        shown = list(pool.map(lambda words: in_a_terminal(*words, env=env), COMMANDS))
+        shown = [
+            text for _, text in pool.map(lambda words: in_a_terminal(*words, env=env, columns=200), COMMANDS)
+        ]
 
     for output in piped:
         assert "forged" in output
