@@ -193,8 +193,24 @@ def test_a_promoted_replica_gets_what_it_lacks_under_the_old_numbers(
                 lambda: eyes.events(job.id, "line")[-1:] and eyes.events(job.id, "line")[-1]["data"] == 15, 30
             )
 
+        until(lambda: eyes.state(job.id)["state"] == "succeeded")
+
         assert list(range(16)) == [event["data"] for event in eyes.events(job.id, "line")]
-        assert "succeeded" == eyes.state(job.id)["state"]
+
+
+def test_the_end_is_waited_for_once_redis_answers_again(own_server: RedisServer, settings: Settings) -> None:
+    """What was kept is still on its way when the job ends: it is no outage any more, and the job ends in Redis first."""
+    known = settings.model_copy(update={"redis_url": own_server.url(), "terminal_wait_ms": 3_000})
+    with report("etl", settings=known) as job:
+        own_server.kill9()
+        for number in range(500):
+            job.event("line", {"number": number, "text": "x" * 8_000})
+        time.sleep(3)
+        own_server.start()
+        eyes = Eyes(known)
+        until(lambda: eyes.events(job.id, "line"), 30)
+
+    assert "succeeded" == eyes.state(job.id)["state"]
 
 
 def test_a_promoted_replica_that_lacks_the_start_gets_the_attempt_again(

@@ -97,6 +97,7 @@ class Flusher:
         self._calls: deque[Answer[Any]] = deque(maxlen=MOST_CALLS)
         self._away_since: float | None = None
         self._sending_since: float | None = None
+        self._answers = False
         self._failures = 0
         self._sent_at = 0.0
         self._replid: str | None = None
@@ -165,7 +166,7 @@ class Flusher:
         """True when it is done. Waits no longer, and only once an outage: what is known to be away is not waited for again."""
         budget = milliseconds / 1000
         deadline = time.monotonic() + budget
-        trouble = self._away_since or self._sending_since
+        trouble = (self._away_since if self._is_away else None) or self._sending_since
         if trouble is not None:
             deadline = min(deadline, trouble + budget)
         return done.wait(max(0.0, deadline - time.monotonic()))
@@ -176,6 +177,11 @@ class Flusher:
             self._begin()
         if not self._awake.is_set():
             self._awake.set()
+
+    @property
+    def _is_away(self) -> bool:
+        """Nothing was answered since it went away. A server that is back has answered before all that waited is with it."""
+        return self._away_since is not None and not self._answers
 
     def flush(self, seconds: float) -> None:
         """Wait until nothing is left to send, but no longer."""
@@ -197,7 +203,7 @@ class Flusher:
                 atexit.register(self._leave)
 
     def _leave(self) -> None:
-        if self.pid == os.getpid() and self._away_since is None:
+        if self.pid == os.getpid() and not self._is_away:
             self.flush(GOODBYE_SECONDS)
 
     def _work(self) -> None:
@@ -266,6 +272,7 @@ class Flusher:
             self._away_since = time.monotonic()
             log.warning("progress is kept in memory: %s", error)
         self._sending_since = None
+        self._answers = False
         first, longest = PAUSE_SECONDS
         pause = min(longest, first * 2 ** min(self._failures, 10))
         self._failures += 1
@@ -280,9 +287,11 @@ class Flusher:
     def _send(self, call: Call[T] | Command[T]) -> T:
         self._sending_since = self._sent_at = time.monotonic()
         try:
-            return self.store.send(call)
+            answer = self.store.send(call)
         finally:
             self._sending_since = None
+        self._answers = True
+        return answer
 
     def _pass(self) -> None:
         self._answer_calls()
