@@ -249,6 +249,30 @@ def test_a_stream_that_is_gone_alone_begins_a_new_epoch(
     assert [after] == [id for id, _, _ in look().entries]
 
 
+@pytest.mark.parametrize("what", ["later entry", "last of all ids", "another kind"])
+def test_a_stream_that_somebody_else_took_over_is_begun_anew(
+    writer: Writer, look: Callable[[], Look], redis_client: redis.Redis, what: str
+) -> None:
+    """Redis takes no entry of ours there any more: the job goes on all the same, and the epoch says that something is missing."""
+    before = writer.append(count=2).id
+    assert before is not None
+    events_key = writer.store.commands.keys.events("job")
+    if what == "another kind":
+        redis_client.delete(events_key)
+        redis_client.set(events_key, "x")
+    else:
+        last = "18446744073709551615-18446744073709551615"
+        redis_client.xadd(
+            events_key, {"x": "y"}, id=last if what == "last of all ids" else "99999999999999-1"
+        )
+    after = writer.append(count=2).id
+    assert after is not None
+
+    assert before.n + 2 == after.n
+    assert after.epoch > before.epoch
+    assert [after.n - 1, after.n] == [id.n for id, _, _ in look().entries]
+
+
 def test_a_state_that_is_gone_alone_takes_the_stream_with_it(
     writer: Writer, look: Callable[[], Look], redis_client: redis.Redis
 ) -> None:

@@ -32,14 +32,24 @@ local function begin_stream(key, c, id)
   c[7] = id
 end
 
+-- How Redis says that somebody else put an entry with a later id there, the last of all ids, or a key of another kind.
+local TAKEN_OVER = { 'equal or smaller', 'exhausted', 'WRONGTYPE' }
+
+-- False: the stream is gone, or takes no entry of ours any more. A job must not wait for ever for that.
+local function add_to(key, maxlen, id, kind, data)
+  local done = redis.pcall('XADD', key, 'NOMKSTREAM', 'MAXLEN', '~', maxlen, id, 't', kind, 'd', data)
+  if not done or not done.err then return done end
+  for _, words in ipairs(TAKEN_OVER) do
+    if string.find(done.err, words, 1, true) then return false end
+  end
+  return error(done)
+end
+
 -- Appends one entry and counts it. A stream that is gone although it had entries begins a new epoch.
 local function add(key, c, maxlen, kind, data)
   local n = c[2] + 1
   local id = id_of(c[1], n)
-  local done
-  if c[2] > 0 and c[8] > 0 then
-    done = redis.call('XADD', key, 'NOMKSTREAM', 'MAXLEN', '~', maxlen, id, 't', kind, 'd', data)
-  end
+  local done = c[2] > 0 and c[8] > 0 and add_to(key, maxlen, id, kind, data)
   if not done then
     if c[8] > 0 then
       begin_stream(key, c, c[7])
