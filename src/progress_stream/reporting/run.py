@@ -209,6 +209,8 @@ class Run:
         with self.lock:
             self.closed = True
             self._tracked.clear()
+            # A circle would keep each job's events until Python looks for circles, which in a worker is every ten minutes (measured).
+            self.on_stop = None
             if self.buffer.empty and self.outcome is None:
                 self.drained.set()
         self._wake()
@@ -299,8 +301,9 @@ class Run:
         self.drained.set()
 
     def _stop(self) -> None:
-        if self.on_stop is not None:
-            self.on_stop()
+        on_stop = self.on_stop
+        if on_stop is not None:
+            on_stop()
         with self.lock:
             loops = list(self._tracked)
         for loop in loops:
