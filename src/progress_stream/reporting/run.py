@@ -209,7 +209,7 @@ class Run:
         with self.lock:
             self.closed = True
             self._tracked.clear()
-            # A circle would keep each job's events until Python looks for circles, which in a worker is every ten minutes (measured).
+            # A circle would keep each job's events until Python looks for circles, which in a worker is every ten minutes.
             self.on_stop = None
             if self.buffer.empty and self.outcome is None:
                 self.drained.set()
