@@ -1,4 +1,4 @@
-"""Every regular expression of the package and of the workers against long hostile text: none takes more than its length.
+"""Every regular expression of package, workers and page against long hostile text: none takes more than its length.
 
 The patterns are found in the modules, each with the way in which it is used, and tried with what it is made of itself: a new one is
 tried too.
@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
+import os
 import pkgutil
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -94,15 +99,18 @@ def patterns() -> dict[str, tuple[Pattern, set[str]]]:
     return all_patterns()
 
 
-def pieces_of(pattern: Pattern) -> set[str]:
-    """The literal runs in it, and the ends of its sets' ranges: what its own loops eat."""
-    text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+def source_of(pattern: Pattern) -> str:
+    return pattern.pattern if isinstance(pattern.pattern, str) else str(pattern.pattern, "latin-1")
+
+
+def pieces_of(text: str) -> set[str]:
+    """The literal runs in a pattern's source, and the ends of its sets' ranges: what its own loops eat."""
     runs = set(re.findall(r"[A-Za-z0-9:/=@&?\"' -]{1,20}", text))
     return runs | set(text) - set("\\()|^$?+*")
 
 
-def hostile(pattern: Pattern) -> Iterator[tuple[str, str]]:
-    for piece in {*SEEDS, *pieces_of(pattern)}:
+def hostile(source: str) -> Iterator[tuple[str, str]]:
+    for piece in {*SEEDS, *pieces_of(source)}:
         for tail in TAILS:
             yield piece, tail
 
@@ -129,7 +137,7 @@ def growing(pattern: Pattern, uses: set[str]) -> tuple[str, str, str] | None:
     """How it is used, and the piece and the end of a text that takes it too long; None: there is none."""
     binary = isinstance(pattern.pattern, bytes)
     for use in sorted(uses):
-        for piece, tail in hostile(pattern):
+        for piece, tail in hostile(source_of(pattern)):
             if grows(partial(USES[use], pattern), piece, tail, binary):
                 return use, piece, tail
     return None
@@ -159,3 +167,67 @@ def test_a_pattern_that_takes_too_long_is_found(bad: str | bytes) -> None:
 def test_no_pattern_takes_more_than_its_text_is_long(patterns: dict[str, tuple[Pattern, set[str]]]) -> None:
     """For any of its own pieces, repeated to ten thousand characters, with an end that does not fit."""
     assert {} == {name: found for name, known in patterns.items() if (found := growing(*known)) is not None}
+
+
+#: A literal in a script, by what stands before and after it.
+LITERAL = re.compile(
+    r"(?<=[=(,:!&|? ])/(?![/*\s])((?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+)/([a-z]*)(?=[.,;)])"
+)
+#: What may come before what is repeated: where a pattern of the page begins to look.
+HEADS = ("", "{{", "#/jobs/", "1-")
+#: Reads [source, flags, head, piece, tail][] and answers those whose time grows faster than their text.
+GROWING_IN_NODE = """
+const [cases, short, long, noticed, most] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const seconds = ([source, flags, head, piece, tail], size) => {
+  const text = head + piece.repeat(Math.ceil(size / piece.length)).slice(0, size) + tail;
+  const pattern = new RegExp(source, flags);
+  const began = process.cpuUsage();
+  text.replace(pattern, "");
+  const { user, system } = process.cpuUsage(began);
+  return (user + system) / 1e6;
+};
+const least = (one, size) => Math.min(seconds(one, size), seconds(one, size), seconds(one, size));
+const grows = (one) => seconds(one, long) > noticed && least(one, long) > Math.max(noticed, most * least(one, short));
+console.log(JSON.stringify(cases.filter(grows)));
+"""
+
+
+def literals() -> set[tuple[str, str]]:
+    """The patterns of the page's and its client's scripts, with their flags."""
+    web = Path(__file__).parents[2] / "web"
+    files = [file for folder in ("client", "dashboard") for file in (web / folder).glob("*.js")]
+    return {(source, flags) for file in files for source, flags in LITERAL.findall(file.read_text("utf-8"))}
+
+
+def growing_in_node(patterns: set[tuple[str, str]]) -> list[list[str]]:
+    node = shutil.which("node")
+    if node is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("there is no node here")
+        pytest.skip("there is no node here")
+    cases = [
+        [source, flags, piece, tail] for source, flags in sorted(patterns) for piece, tail in hostile(source)
+    ]
+    done = subprocess.run(
+        [node, "-e", GROWING_IN_NODE], input=json.dumps([cases, SHORT, LONG, NOTICED_SECONDS, MOST_GROWTH]),
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    found: list[list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("bad", [r"\s+$", r"\{\{\s*([^{}|]+?)\s*\}\}"])
+def test_a_pattern_of_a_script_that_takes_too_long_is_found(bad: str) -> None:
+    """Else the test below would prove nothing."""
+    assert growing_in_node({(bad, "g")})
+
+
+def test_no_pattern_of_the_page_takes_more_than_its_text_is_long() -> None:
+    """Of the dashboard and of the client in it."""
+    found = literals()
+
+    assert {r"^(\d{1,20})-(\d{1,20})$", r"^#\/jobs\/([^/]+)$", r"\r\n|\r|\n", r"[{}|]"} <= {
+        source for source, _ in found
+    }
+    assert len(found) >= 9
+    assert [] == growing_in_node(found)

@@ -15,7 +15,8 @@ export async function previewOf(file, template) {
 export function merged(template, names, cells) {
   const known = names.map((name) => name.trim().toLowerCase());
   let missing = null;
-  const line = template.replace(/\{\{\s*([^{}|]+?)\s*(?:\|([^{}]*))?\}\}/g, (whole, name, instead) => {
+  const line = template.replace(/\{\{([^{}|]+)(?:\|([^{}]*))?\}\}/g, (whole, spaced, instead) => {
+    const name = spaced.trim();
     const at = known.indexOf(name.toLowerCase());
     if (at < 0) return whole;
     const value = (cells[at] ?? "").trim() || (instead ?? "").trim();
