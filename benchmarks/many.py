@@ -20,7 +20,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from statistics import median, quantiles
 from typing import Final
 
@@ -48,20 +48,20 @@ CPU_GOAL, LATE_GOAL, QUIET_GOAL = 0.75, 4.0, 2.0
 class Writers:
     """So many jobs, and how their events are written, by whichever way."""
 
-    def __init__(self, ground: Stage, count: int, data: bytes | None = None) -> None:
+    def __init__(self, ground: Stage, jobs: int, data: bytes | None = None) -> None:
         """`data`: what each event carries; else what all benchmarks' events do."""
         self._ground = ground
         self._data = data
         self._store = SyncStore(sync_client(ground.settings.redis_url or "", connections=1), ground.settings)
         load_scripts(self._store)
-        self._attempts = [Attempt(self._store) for _ in range(count)]
+        self._attempts = [Attempt(self._store) for _ in range(jobs)]
         self.ids = [attempt.job for attempt in self._attempts]
         self._turn = cycle(self._attempts)
         if ground.way == "nchan":
             ground.publish([(job, MESSAGE) for job in self.ids])
 
-    def write(self, count: int) -> None:
-        some = islice(self._turn, count)
+    def write(self, events: int) -> None:
+        some = islice(self._turn, events)
         if self._ground.way == "nchan":
             self._ground.publish([(attempt.job, MESSAGE) for attempt in some])
         else:
@@ -111,18 +111,27 @@ def loaded(ground: Stage, rate: int) -> tuple[float, list[float], float]:
         crowd.open(JOBS, ground.ids_at_start, *(f"/jobs/{job}/events" for job in writers.ids))
         own = Writers(ground, 1)
         probe = Probe(ground, own, 0)
-        cpu, began, sent, step = ground.cpu_seconds(), time.monotonic(), 0, 0
-        while sent < events:
-            due = min(events, int((time.monotonic() - began) * rate))
-            writers.write(due - sent)
-            sent = due
-            step += 1
-            if step % PROBE_EVERY == 0:
-                probe.once()
-            time.sleep(STEP_SECONDS)
+        cpu, began = ground.cpu_seconds(), time.monotonic()
+        at_rate(rate, events, writers.write, beside=probe.once)
         crowd.until(ground.ids_at_start + events // JOBS)
         reached = events / (time.monotonic() - began)
         return (ground.cpu_seconds() - cpu) * 1e6 / events, probe.milliseconds, reached
+
+
+def at_rate(
+    rate: int, events: int, write: Callable[[int], object], *, beside: Callable[[], object] | None = None
+) -> None:
+    """So many a second, in handfuls; and something else after each few of them."""
+    began, sent = time.monotonic(), 0
+    for step in count(1):
+        due = min(events, int((time.monotonic() - began) * rate))
+        write(due - sent)
+        sent = due
+        if beside is not None and step % PROBE_EVERY == 0:
+            beside()
+        if sent == events:
+            return
+        time.sleep(STEP_SECONDS)
 
 
 def quiet(ground: Stage) -> list[float]:
