@@ -247,5 +247,6 @@ LOSSLESS: tuple[Fault, ...] = (
 LOSSY: tuple[Fault, ...] = (tail_lost, replica_promoted, emptied, begun_empty, stream_deleted)
 #: After these a reporter gives again all that was lost: in the end nothing is missing.
 GIVEN_AGAIN: tuple[Fault, ...] = (tail_lost, replica_promoted)
-#: How often a watcher may be told of it: where all is gone the job is begun anew, and then its reporter brings the whole state.
-TELLINGS: dict[Fault, int] = {emptied: 2, begun_empty: 2}
+#: How often a watcher may be told of it: where all is gone the job is begun anew, and then its reporter brings the whole state;
+#: where the stream is gone, who comes before the next event is told, and again if that event begins another epoch (a restart).
+TELLINGS: dict[Fault, int] = {emptied: 2, begun_empty: 2, stream_deleted: 2}

@@ -122,7 +122,7 @@ def faults_of(history: History, own_type: str, count: int, *, gaps_allowed: bool
 
 def _faults(seen: Seen, own_type: str, count: int, gaps_allowed: bool) -> Iterator[tuple[Kind, str]]:
     yield from _order(seen)
-    yield from _ends(seen)
+    yield from _ends(seen, gaps_allowed)
     pieces = _between_gaps(seen, own_type)
     if any(piece != list(range(piece[0], piece[-1] + 1)) for piece in pieces if piece):
         yield "disordered", "is out of order"
@@ -133,11 +133,12 @@ def _faults(seen: Seen, own_type: str, count: int, gaps_allowed: bool) -> Iterat
 
 def _between_gaps(seen: Seen, own_type: str) -> list[list[int]]:
     """The numbers that the events of this type carry, in one piece or, where gaps were told, in several."""
-    ends = [0, *(at for at, *_ in seen.gaps), len(seen.events)]
-    return [
-        [data["data"] for _, type, data in seen.events[start:end] if type == own_type]
-        for start, end in pairwise(ends)
-    ]
+    return [[data["data"] for _, type, data in piece if type == own_type] for piece in _pieces(seen)]
+
+
+def _pieces(seen: Seen) -> list[list[Entry]]:
+    borders = [0, *(at for at, *_ in seen.gaps), len(seen.events)]
+    return [seen.events[start:end] for start, end in pairwise(borders)]
 
 
 def _order(seen: Seen) -> Iterator[tuple[Kind, str]]:
@@ -157,10 +158,13 @@ def _order(seen: Seen) -> Iterator[tuple[Kind, str]]:
         before = id
 
 
-def _ends(seen: Seen) -> Iterator[tuple[Kind, str]]:
-    ends = [type for _, type, _ in seen.events if type in TERMINAL]
+def _ends(seen: Seen, gaps_allowed: bool) -> Iterator[tuple[Kind, str]]:
+    """One end, and nothing after it; an end that was lost may come again after the gap."""
+    pieces = _pieces(seen) if gaps_allowed else [seen.events]
+    ends = [type for piece in pieces for _, type, _ in piece if type in TERMINAL]
     last = seen.events[-1][1] if seen.events else None
-    if len(ends) != 1 or last not in TERMINAL:
+    beside = any(type in TERMINAL for piece in pieces for _, type, _ in piece[:-1])
+    if not ends or beside or last not in TERMINAL:
         yield "unended", f"saw the ends {ends}, and {last} last"
     if not seen.stopped:
         yield "unended", "was never told to stop"

@@ -72,6 +72,17 @@ def test_after_an_allowed_gap_things_may_come_again_and_none_may_be_missing() ->
     assert [] != faults(again, gaps=[(1, "lost", "12-2")], gaps_allowed=True)
 
 
+def test_an_end_that_was_lost_may_come_again_after_the_gap() -> None:
+    """Once in each piece, and last in it."""
+    ended_again = [*GOOD, ("12-5", "line", {"data": 3}), ("12-6", "succeeded", {})]
+    gaps = [(len(GOOD), "lost", "12-4")]
+
+    assert [] == faults(ended_again, gaps=gaps, gaps_allowed=True)
+    assert [] != faults(ended_again, gaps=[(1, "lost", "12-4")], gaps_allowed=True)
+    assert [] != faults(ended_again[:-1], gaps=gaps, gaps_allowed=True)
+    assert [] != faults([*ended_again, ("12-7", "succeeded", {})], gaps=gaps, gaps_allowed=True)
+
+
 #: What Redis holds after a loss: the third event is another one than it was.
 KEPT: list[Event] = [*GOOD[:2], line(3, 2, 12), line(4, 3, 12), ("12-5", "succeeded", {})]
 
