@@ -32,13 +32,13 @@ LONG = {"seconds": 5.0, "ticks": 10}
 
 FAULTS = [
     (faulty.OneEventLess, "ids"),
-    (faulty.RepeatsAfterResume, "resume"),
+    pytest.param(faulty.RepeatsAfterResume, "resume", marks=pytest.mark.slow),
     (faulty.UrlWins, "header-wins"),
     (faulty.OneSpelling, "position-in-url"),
     (faulty.DollarIsTheBeginning, "from-now-on"),
     (faulty.NoSnapshot, "snapshot"),
     (faulty.OtherBytesForEach, "same-for-all"),
-    (faulty.WrongPosition, "cuts"),
+    pytest.param(faulty.WrongPosition, "cuts", marks=pytest.mark.slow),
     (faulty.FixedRetry, "retry-drawn"),
     (faulty.SilentHole, "no-silent-hole"),
     (faulty.MalformedIsAnError, "no-silent-hole"),
@@ -114,6 +114,7 @@ def test_the_real_server_keeps_every_rule(settings: Settings) -> None:
     assert last.startswith("every rule tried is kept")
 
 
+@pytest.mark.slow
 def test_what_passes_through_unchanged_keeps_every_rule(settings: Settings) -> None:
     """The faults below are found for their own sake, and not for the way in which they are made."""
     kept = examine(settings, faulty.Faulty, {rule.name for rule in RULES})

@@ -69,6 +69,7 @@ def raw(url: str, request: bytes) -> None:
         client.recv(65_536)
 
 
+@pytest.mark.slow
 def test_no_way_of_sending_a_token_leaves_it_in_the_log(logged: Logged) -> None:
     """Tokens and tickets; genuine, forged and expired; where they belong, and where they do not."""
     site = logged.site
