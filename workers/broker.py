@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from dramatiq.brokers.redis import RedisBroker
-from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
-from progress_stream import ProgressMiddleware, Settings, load
+from progress_stream import ProgressMiddleware, Settings, broker_client, load
 
 #: Dramatiq does not expect redis-py's time-outs: one while acknowledging lets the job run twice (Bogdanp/dramatiq#894).
 TIMEOUT_SECONDS: Final = 30
-#: A client made from a URL tries nothing again, unless it is told to.
-RETRIES: Final = 6
+#: With growing pauses, some five seconds: a Redis that is started again is waited for.
+RETRIES: Final = 12
 #: Every command of a worker is a sign of life, and it polls about once a second. It is taken for dead after its watchers were
 #: told that it is silent (`stalled`, 15 s and the sweep), and not before: a pause of ten seconds must not run a job twice.
 HEARTBEAT_MS: Final = 20_000
@@ -38,20 +35,10 @@ def settings_or_exit() -> Settings:
 def make_broker(settings: Settings) -> RedisBroker:
     """A broker that reports progress. Does not connect yet."""
     broker = RedisBroker(  # type: ignore[no-untyped-call]
-        client=_client(settings),
+        client=broker_client(settings, timeout_seconds=TIMEOUT_SECONDS, retries=RETRIES),
         namespace=settings.broker_namespace,
         heartbeat_timeout=HEARTBEAT_MS,
         maintenance_chance=MAINTENANCE_CHANCE,
     )
     broker.add_middleware(ProgressMiddleware(settings))
     return broker
-
-
-def _client(settings: Settings) -> Redis:
-    return Redis.from_url(
-        str(settings.effective_broker_url),
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=5,
-        health_check_interval=15,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=2), RETRIES),
-    )

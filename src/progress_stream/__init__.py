@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from progress_stream.reporting.track import track
     from progress_stream.reporting.upload import Upload
     from progress_stream.settings import Settings, load
+    from progress_stream.store.connect import broker_client
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "Upload",
     "WatchEvent",
     "__version__",
+    "broker_client",
     "create_app",
     "current_job",
     "load",
@@ -41,6 +43,7 @@ _HOMES = {
     "Superseded": "reporting.interrupts",
     "Upload": "reporting.upload",
     "WatchEvent": "client.rules",
+    "broker_client": "store.connect",
     "create_app": "api.app",
     "current_job": "reporting.job",
     "load": "settings",

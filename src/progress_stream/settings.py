@@ -10,12 +10,16 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .addresses import REDIS_PORT, Address, Cluster, Sentinels, where
 from .errors import InvalidSetting
 
 PREFIX: Final = "PROGRESS_STREAM_"
 #: HMAC keys shorter than the hash are guessable (RFC 7518 §3.2).
 MIN_SECRET_BYTES: Final = 32
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA", "Ed25519")
+
+#: What can hold Dramatiq's queue.
+_BROKERS: Final = "the URL of another Redis: redis://, rediss://, unix://, redis+sentinel://"
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -182,9 +186,16 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "broker_url")
     @classmethod
     def _redis_url(cls, url: str | None) -> str | None:
-        if url is not None and urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("is not a URL of Redis; allowed: redis://, rediss://, unix://")
+        if url:
+            where(url)
         return url or None
+
+    @field_validator("broker_url")
+    @classmethod
+    def _no_cluster(cls, url: str | None) -> str | None:
+        if url is not None and isinstance(where(url), Cluster):
+            raise ValueError(f"is a Redis Cluster, where Dramatiq's scripts do not run; allowed: {_BROKERS}")
+        return url
 
     @field_validator("cors_origins")
     @classmethod
@@ -199,14 +210,14 @@ class Settings(BaseSettings):
 
     @property
     def effective_broker_url(self) -> str | None:
-        """`broker_url`, or the store's server with the next database. Raises InvalidSetting where both are the same."""
-        if self.broker_url is not None:
-            if self.redis_url is not None and _place(self.broker_url) == _place(self.redis_url):
-                raise InvalidSetting(
-                    "BROKER_URL", "is the store's own database", "another database of it, or another server"
-                )
-            return self.broker_url
-        return None if self.redis_url is None else _next_database(self.redis_url)
+        """`broker_url`, or the store's server with the next database. Raises InvalidSetting where there is none."""
+        if self.broker_url is None:
+            return None if self.redis_url is None else _next_database(self.redis_url)
+        if self.redis_url is not None and _is_same(self.broker_url, self.redis_url):
+            raise InvalidSetting(
+                "BROKER_URL", "is the store's own database", "another database of it, or another server"
+            )
+        return self.broker_url
 
     @property
     def broker_namespace(self) -> str:
@@ -220,25 +231,33 @@ class Settings(BaseSettings):
         return self.files_url or (self.data.absolute() / "files").as_uri()
 
 
-def _place(url: str) -> tuple[str, int]:
-    """What tells two databases apart: the server and the database's number; the account does not count."""
-    parts = urlsplit(url)
-    server = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
-    return server, database_of(url)
+def _is_same(broker: str, store: str) -> bool:
+    """Whether both are one database; of a Cluster's node each, for it has but one. The account does not count."""
+    kept = where(store)
+    if isinstance(kept, Cluster):
+        return bool(_servers(broker) & set(map(str, kept.hosts)))
+    return kept.database == where(broker).database and bool(_servers(broker) & _servers(store))
 
 
-def database_of(url: str) -> int:
-    """The number of the database that a Redis URL names; 0 where it names none. Raises InvalidSetting."""
+def _servers(url: str) -> set[str]:
+    found = where(url)
+    if isinstance(found, Sentinels):
+        return {f"{host} {found.name}" for host in found.hosts}
     parts = urlsplit(url)
-    match = re.search(r"(?:^|&)db=(\d+)", parts.query)
-    text = match[1] if match else ("" if parts.scheme == "unix" else parts.path.strip("/"))
-    if text and not text.isdigit():
-        raise InvalidSetting("REDIS_URL", "names a database that is no number", "redis://host:port/0")
-    return int(text or 0)
+    if parts.scheme == "unix":
+        return {parts.path}
+    return {str(Address(parts.hostname or "localhost", parts.port or REDIS_PORT))}
 
 
 def _next_database(url: str) -> str:
-    number = database_of(url) + 1
+    found = where(url)
+    if isinstance(found, Cluster):
+        raise InvalidSetting(
+            "BROKER_URL", "is not set, and the store's Redis Cluster has no second database", _BROKERS
+        )
+    number = found.database + 1
+    if isinstance(found, Sentinels):
+        return found.with_database(number)
     parts = urlsplit(url)
     if parts.scheme == "unix" or "db=" in parts.query:
         rest = [item for item in parts.query.split("&") if item and not item.startswith("db=")]

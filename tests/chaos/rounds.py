@@ -24,6 +24,7 @@ from typing import Final
 import redis
 
 from progress_stream import jobs
+from progress_stream.settings import Settings
 from progress_stream.store.keys import Keys
 from progress_stream.store.sync import SyncStore
 from tests.chaos.appender import Appender
@@ -171,7 +172,7 @@ class Round:
                 self._given_again = fault in GIVEN_AGAIN
 
     def _judge(self, outcome: Outcome, made: Stage, job: str, history: History) -> None:
-        kept = entries_of(made.client(), made.settings.namespace, job)
+        kept = entries_of(made, job)
         by_program = any(job == program.job for program in made.programs)
         found = against_stream(history, kept, losses=self._tellings)
         if by_program and self._given_again:
@@ -197,17 +198,22 @@ class Round:
     def _audit(self, outcome: Outcome, made: Stage, appender: Appender) -> None:
         kept = {
             id: data.get("data")
-            for id, _, data in entries_of(made.client(), made.settings.namespace, appender.job)
+            for id, _, data in entries_of(made, appender.job)
         }
         outcome.faults += [f"job {appender.job}: {text}" for text in appender.wrong(kept)]
         outcome.refused += appender.refused
         outcome.unknown += appender.unknown
 
 
-def entries_of(client: redis.Redis, namespace: str, job: str) -> list[Entry]:
+def entries_of(made: Stage, job: str) -> list[Entry]:
     """What Redis holds of a job."""
-    with client:
-        rows = client.xrange(Keys(namespace).events(job))
+    with made.client() as client:
+        return entries_in(client, made.settings, job)
+
+
+def entries_in(client: redis.Redis, settings: Settings, job: str) -> list[Entry]:
+    """What the Redis of this client holds of a job."""
+    rows = client.xrange(Keys(settings.namespace).events(job))
     return [(id.decode(), fields[b"t"].decode(), json.loads(fields[b"d"])) for id, fields in rows]
 
 

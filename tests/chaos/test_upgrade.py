@@ -27,7 +27,7 @@ from progress_stream.store.connect import sync_client
 from tests.chaos.check import against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import PATIENCE_SECONDS, WebProcess
 from tests.chaos.history import History
-from tests.chaos.rounds import entries_of
+from tests.chaos.rounds import entries_in
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
 from tests.proxies.setups import balancer
 from tests.support.server import SECRET, Site
@@ -218,7 +218,8 @@ def test_workers_of_before_work_on_and_the_next_ones_take_their_jobs_over(
         job = send_lines(settings, LINES, LINES_SECONDS)
         history = asyncio.run(scene(url, job))
         state = httpx.get(f"{url}/jobs/{job}", headers=headers).json()
-    kept = entries_of(sync_client(str(settings.redis_url)), settings.namespace, job)
+    with sync_client(str(settings.redis_url)) as client:
+        kept = entries_in(client, settings, job)
 
     assert ["running"] == met, "the old worker should have been at work still"
     assert [] == against_stream(history, kept, losses=0)

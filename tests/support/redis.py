@@ -52,7 +52,7 @@ class RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.program = program or find_server()
-        self.port = _free_port()
+        self.port = free_port()
         self._settled = False
         self.env = dict(env or {})
         self._options = _defaults(persistent) | dict(options or {})
@@ -88,7 +88,7 @@ class RedisServer:
             # Somebody took the port between our look and the server's. Once clients know it, it stays.
             if self._settled or "in use" not in self.last_words():
                 break
-            self.port = _free_port()
+            self.port = free_port()
         raise RuntimeError(f"{self.program} did not start: {self.last_words()}")
 
     def stop(self) -> None:
@@ -203,7 +203,7 @@ def tls_program() -> Path:
     return Path(found)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -54,6 +54,7 @@ def test_the_public_names_are_these() -> None:
         "Upload",
         "WatchEvent",
         "__version__",
+        "broker_client",
         "create_app",
         "current_job",
         "load",

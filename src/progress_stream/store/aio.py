@@ -11,11 +11,10 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from ..errors import NotAPrimary, UnknownForm
-from ..settings import Settings, database_of
+from ..settings import Settings
 from .calls import Call, Command
-from .commands import Commands, Look
+from .commands import Look, commands_for
 from .failures import FAILURES, mapped
-from .keys import Keys
 
 T = TypeVar("T")
 
@@ -35,7 +34,7 @@ class AsyncStore:
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
         self.settings = settings
-        self.commands = Commands(Keys(settings.namespace, database_of(settings.redis_url or "")), settings)
+        self.commands = commands_for(settings)
 
     async def send(self, call: Call[T] | Command[T]) -> T:
         """The read answer. Raises StoreError; StoreUnavailable when Redis cannot be asked."""

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from .. import events, jobs
+from ..addresses import database_of
 from ..errors import AlreadyEnded, SequenceHole, UnknownForm
 from ..events import TERMINAL, Event, EventId
 from ..jobs import Header, Record, State
@@ -112,6 +113,12 @@ def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
         {"job": None, "type": None, "at": None} | plain | {"attempt": _ATTEMPT_MARK}
     ).partition(str(_ATTEMPT_MARK).encode())
     return before, after, events.encode(plain)
+
+
+def commands_for(settings: Settings) -> Commands:
+    """Those of the installation that these settings name."""
+    database = 0 if settings.redis_url is None else database_of(settings.redis_url)
+    return Commands(Keys(settings.namespace, database), settings)
 
 
 class Commands:

@@ -8,8 +8,7 @@ Turning redis-py's errors into ours is failures.py's work; waiting longer than a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeVar, cast
 
 import redis
 import redis.asyncio
@@ -17,14 +16,11 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from ..addresses import EXAMPLES, BadAddress, Sentinels, Where, where
 from ..errors import InvalidSetting
+from ..settings import Settings
+from .sentinels import ANSWER_SECONDS, AsyncLeader, AsyncLed, SyncLeader, SyncLed, async_led, sync_led
 
-#: The kinds of URL that are understood, and an example of each for the error message.
-SCHEMES: Final = {
-    "redis": "redis://host:6379/0",
-    "rediss": "rediss://host:6379/0",
-    "unix": "unix:///path/to/socket?db=0",
-}
 #: Seconds to wait for one answer. A blocking read of the callers must ask for less (redis-py#2807).
 TIMEOUT_SECONDS: Final = 5.0
 #: Seconds to wait for a connection: a host that is gone drops packets, and says nothing.
@@ -35,7 +31,7 @@ IDLE_SECONDS: Final = 15
 RETRIES: Final = 3
 PAUSES: Final = (0.05, 0.5)
 
-P = TypeVar("P", redis.ConnectionPool, redis.asyncio.ConnectionPool)
+P = TypeVar("P", redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool)
 
 
 def sync_client(
@@ -47,15 +43,35 @@ def sync_client(
     retries: int = RETRIES,
 ) -> redis.Redis:
     """A client for threads. Does not connect yet. Raises InvalidSetting, named `setting`, for a URL it cannot use."""
-    return redis.Redis.from_pool(
-        _pool(
-            redis.BlockingConnectionPool.from_url,
-            url,
-            setting,
-            max_connections=connections,
-            retry=Retry(_pauses(), retries),
-            **_common(timeout_seconds),
+    place = _where(url, setting)
+    if isinstance(place, Sentinels):
+        pool = _sync_pool(place.url_of(place.hosts[0]), setting, connections, timeout_seconds, retries)
+        leader = SyncLeader(
+            place,
+            [
+                redis.Redis.from_pool(_sync_pool(one, setting, 1, ANSWER_SECONDS, 0))
+                for one in _sentinels(place)
+            ],
         )
+        pool.connection_class = sync_led(pool.connection_class, leader)
+        client = cast(SyncLed, SyncLed.from_pool(pool))
+        client.leader = leader
+        return client
+    return redis.Redis.from_pool(_sync_pool(url, setting, connections, timeout_seconds, retries))
+
+
+def broker_client(
+    settings: Settings, *, connections: int = 64, timeout_seconds: float = 30.0, retries: int = 12
+) -> redis.Redis:
+    """For Dramatiq's `RedisBroker(client=…)`: its own, made from a URL, tries nothing again and knows no Sentinels.
+
+    Does not connect yet. Raises InvalidSetting where the settings name no Redis for the queue.
+    """
+    url = settings.effective_broker_url
+    if url is None:
+        raise InvalidSetting("BROKER_URL", "is not set, nor REDIS_URL", EXAMPLES)
+    return sync_client(
+        url, setting="BROKER_URL", connections=connections, timeout_seconds=timeout_seconds, retries=retries
     )
 
 
@@ -68,6 +84,43 @@ def async_client(
     retries: int = RETRIES,
 ) -> redis.asyncio.Redis:
     """A client for one event loop. Does not connect yet. Raises InvalidSetting, named `setting`, as above."""
+    place = _where(url, setting)
+    if isinstance(place, Sentinels):
+        pool = _async_pool(place.url_of(place.hosts[0]), setting, connections, timeout_seconds, retries)
+        leader = async_leader(place, setting)
+        pool.connection_class = async_led(pool.connection_class, leader)
+        client = cast(AsyncLed, AsyncLed.from_pool(pool))
+        client.leader = leader
+        return client
+    return redis.asyncio.Redis.from_pool(_async_pool(url, setting, connections, timeout_seconds, retries))
+
+
+def async_leader(place: Sentinels, setting: str = "REDIS_URL") -> AsyncLeader:
+    """Who knows where the primary is. Does not connect yet."""
+    pools = [_async_pool(one, setting, 1, ANSWER_SECONDS, 0) for one in _sentinels(place)]
+    return AsyncLeader(place, [redis.asyncio.Redis.from_pool(pool) for pool in pools])
+
+
+def _sentinels(place: Sentinels) -> list[str]:
+    return [place.sentinel_url(one) for one in place.hosts]
+
+
+def _sync_pool(
+    url: str, setting: str, connections: int, timeout_seconds: float, retries: int
+) -> redis.BlockingConnectionPool:
+    return _pool(
+        redis.BlockingConnectionPool.from_url,
+        url,
+        setting,
+        max_connections=connections,
+        retry=Retry(_pauses(), retries),
+        **_common(timeout_seconds),
+    )
+
+
+def _async_pool(
+    url: str, setting: str, connections: int, timeout_seconds: float, retries: int
+) -> redis.asyncio.BlockingConnectionPool:
     pool = _pool(
         redis.asyncio.BlockingConnectionPool.from_url,
         url,
@@ -77,7 +130,7 @@ def async_client(
         **_common(timeout_seconds),
     )
     pool.connection_class = _telling(pool.connection_class)
-    return redis.asyncio.Redis.from_pool(pool)
+    return pool
 
 
 def _telling(kind: Any) -> Any:
@@ -116,7 +169,6 @@ def _common(timeout_seconds: float) -> dict[str, Any]:
 
 
 def _pool(make: Callable[..., P], url: str, setting: str, **options: Any) -> P:
-    _check(url, setting)
     try:
         pool = make(url, **options)
         # Makes no connection; but here, and not at the first command, an unknown option in the URL is refused.
@@ -124,20 +176,11 @@ def _pool(make: Callable[..., P], url: str, setting: str, **options: Any) -> P:
         return pool
     except (ValueError, TypeError, redis.RedisError):
         # Their text may quote the URL, and with it the password.
-        raise InvalidSetting(setting, "is not a usable Redis URL", _examples()) from None
+        raise InvalidSetting(setting, "is not a usable Redis URL", EXAMPLES) from None
 
 
-def _check(url: str, setting: str) -> None:
+def _where(url: str, setting: str) -> Where:
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - parsed, and refused, on access
-    except ValueError:
-        raise InvalidSetting(setting, "is not a usable Redis URL", _examples()) from None
-    if parts.scheme not in SCHEMES:
-        raise InvalidSetting(setting, f"the scheme {parts.scheme[:20]!r} is not supported", _examples())
-    if parts.scheme == "unix" and (parts.hostname or not parts.path.startswith("/")):
-        raise InvalidSetting(setting, "names no absolute path of a socket", SCHEMES["unix"])
-
-
-def _examples() -> str:
-    return ", ".join(SCHEMES.values())
+        return where(url)
+    except BadAddress as error:
+        raise InvalidSetting(setting, error.fault, error.allowed) from None

@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
-from ..settings import Settings, database_of
+from ..settings import Settings
 from .calls import Call, Command
-from .commands import Commands
+from .commands import commands_for
 from .failures import FAILURES, mapped
-from .keys import Keys
 
 T = TypeVar("T")
 
@@ -25,7 +24,7 @@ class SyncStore:
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
         self.settings = settings
-        self.commands = Commands(Keys(settings.namespace, database_of(settings.redis_url or "")), settings)
+        self.commands = commands_for(settings)
 
     def send(self, call: Call[T] | Command[T]) -> T:
         """The read answer. Raises StoreError; StoreUnavailable when Redis cannot be asked."""

@@ -1,0 +1,79 @@
+"""A failover by Sentinels in the middle of a job: the old primary still reachable, or killed.
+
+What it had acknowledged and not replicated is lost, as Redis says itself; whoever saw some of that is told, and is given it anew.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from progress_stream.settings import Settings
+from progress_stream.store.connect import sync_client
+from tests.chaos.check import against_stream, faults_of
+from tests.chaos.faults import WebProcess
+from tests.chaos.rounds import entries_in
+from tests.chaos.traffic import OWN_TYPE, Program, crowd
+from tests.support.sentinels import Watched, watched
+from tests.support.server import SECRET
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+EVENTS = 3_000
+WATCHERS = 10
+#: Longer than any failover takes: the job goes on after it.
+SECONDS = 14
+
+
+def fail_over(group: Watched) -> None:
+    group.fail_over()
+
+
+def kill_the_primary(group: Watched) -> None:
+    replica = group.replica()
+    group.primary().kill9()
+    group.wait_until_named(replica.port)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("watched")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("fault", [fail_over, kill_the_primary])
+def test_a_failover_loses_nothing_silently(
+    settings: Settings,
+    group: Watched,
+    token: str,
+    tmp_path: Path,
+    fault: Callable[[Watched], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Reporter and web server find the new primary by themselves; in the end all events are there."""
+    group.wait_until_whole()
+    own = settings.model_copy(update={"redis_url": group.url(0), "broker_url": group.url(1)})
+    program = Program(own, EVENTS, SECONDS)
+
+    async def when_it_is_time(noted: list[str]) -> None:
+        while program.reported < EVENTS // 5:
+            await asyncio.sleep(0.01)
+        noted.append(f"{fault.__name__} at event {program.reported}")
+        await asyncio.to_thread(fault, group)
+        noted.append(f"done at event {program.reported}")
+
+    with WebProcess(own, SECRET, tmp_path / "web") as web:
+        program.start()
+        history = asyncio.run(
+            crowd(web.url, program.job, token, WATCHERS, seed=7, cut_every=2, faults=when_it_is_time)
+        )
+        program.join()
+    with sync_client(group.url(0)) as client:
+        kept = entries_in(client, own, program.job)
+
+    with capsys.disabled():
+        gaps = [len(seen.gaps) for seen in history.watchers]
+        print(f"\n  {history.summary()} {history.faults}; gaps told {gaps}; {len(kept)} events kept")
+    assert [] == faults_of(history, OWN_TYPE, EVENTS, gaps_allowed=True)
+    assert [] == against_stream(history, kept, losses=2)
