@@ -131,7 +131,8 @@ class Store:
             look=lambda job, place, count, enough_bytes=0: (place, count),
             tail=lambda job: ("tail",),
         )
-        self.client = SimpleNamespace(connection_pool=SimpleNamespace(disconnect=_nothing))
+
+    async def drop_idle(self) -> None: ...
 
     async def look(self, call: tuple[EventId, int]) -> Look:
         await self._network.there(self._server)
@@ -147,9 +148,6 @@ class Store:
         answers = [[b"master"] if line[0] == "ROLE" else tail for line in lines]
         await self._network.back(self._server)
         return answers
-
-
-async def _nothing(**_: Any) -> None: ...
 
 
 class Network:

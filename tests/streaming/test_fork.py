@@ -114,7 +114,7 @@ async def test_a_lost_tail_is_told_to_exactly_those_who_saw_it(
             before = [watch(hub, "job") for _ in range(5)]
             writer.append(count=10)
             await until(lambda: all(len(sink.frames) == 12 for sink in beyond + before))
-            writer.store.wait_for_replica(5_000)
+            writer.store.wait_for_replica(5_000, "job")
             b.cut_off()
             for sink in before:
                 sink.leave()
@@ -150,7 +150,7 @@ async def test_a_command_that_moves_to_the_promoted_server_in_its_middle_is_told
         async with scene(a, switch) as (hub, writer):
             sinks = [watch(hub, "job") for _ in range(5)]
             writer.append(count=10)
-            writer.store.wait_for_replica(5_000)
+            writer.store.wait_for_replica(5_000, "job")
             b.cut_off()
             writer.append(count=3)
             await until(lambda: all(len(sink.frames) == 15 for sink in sinks))
@@ -177,7 +177,7 @@ async def test_a_primary_demoted_and_promoted_again_under_open_connections(tmp_p
         async with scene(a, switch) as (hub, writer):
             sinks = [watch(hub, "job") for _ in range(5)]
             writer.append(count=10)
-            writer.store.wait_for_replica(5_000)
+            writer.store.wait_for_replica(5_000, "job")
             b.cut_off()
             writer.append(count=3)
             await until(lambda: all(len(sink.frames) == 15 for sink in sinks))
@@ -191,7 +191,7 @@ async def test_a_primary_demoted_and_promoted_again_under_open_connections(tmp_p
                 pairs.note(b, key)
                 await asyncio.to_thread(a.replicate, b)
                 await asyncio.to_thread(resend, writer, "line", 2)
-                writer.store.wait_for_replica(5_000)
+                writer.store.wait_for_replica(5_000, "job")
                 pairs.note(b, key)
             writer.store = kept_client
             b.kill9()

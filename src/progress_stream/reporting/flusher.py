@@ -379,7 +379,7 @@ class Flusher:
         if isinstance(answer, Worn):
             run.wear_out()
             return
-        self._replicate()
+        self._replicate(run)
         self._tell(run, "running")
         if answer.cancel_requested:
             run.request_cancel()
@@ -428,7 +428,7 @@ class Flusher:
             self._note_parent(run, appended.parent)
         else:
             if batch.ends:
-                self._replicate()
+                self._replicate(run)
                 self._ended.append((now, run))
             # Before it counts as taken: what fails here is sent again with the batch, whose answer is known then.
             self._tell(run, _becomes(batch))
@@ -524,9 +524,10 @@ class Flusher:
             lists = self.store.commands.lists
             self.store.send(lists.hint(*listed(record.packed), record.control.status, done=True))
 
-    def _replicate(self) -> None:
+    def _replicate(self, run: Run) -> None:
         """Narrows the window in which a failover loses a start or an end; no guarantee."""
-        if self.settings.replica_wait_ms and not self.store.wait_for_replica(self.settings.replica_wait_ms):
+        wait = self.settings.replica_wait_ms
+        if wait and not self.store.wait_for_replica(wait, run.header.id):
             log.debug("no replica answered in time")
 
     def _hint(self, header: Header, state: str, *, done: bool = False) -> None:

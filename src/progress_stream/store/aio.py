@@ -12,7 +12,8 @@ from redis.exceptions import NoScriptError
 
 from ..errors import NotAPrimary, UnknownForm
 from ..settings import Settings
-from .calls import Call, Command
+from .calls import Call, Command, Script
+from .cluster import AsyncCluster
 from .commands import Look, commands_for
 from .failures import FAILURES, mapped
 
@@ -33,6 +34,7 @@ class AsyncStore:
         self._asking: set[asyncio.Task[None]] = set()
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
+        self._cluster = client if isinstance(client, AsyncCluster) else None
         self.settings = settings
         self.commands = commands_for(settings)
 
@@ -92,27 +94,33 @@ class AsyncStore:
             found = await self._looks(calls)
             if all(look.role == "master" for look in found):
                 return found
-            await self.client.connection_pool.disconnect(inuse_connections=False)
+            await self.drop_idle()
         raise NotAPrimary("the Redis server that answered is not a primary")
 
     async def _looks(self, calls: Sequence[Call[Look]]) -> list[Look]:
         if len(calls) == 1:
             return [await self.send(calls[0])]
-        lines = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+        lines = [
+            ("EVALSHA", self._variant(call).sha, len(call.keys), *call.keys, *call.args) for call in calls
+        ]
         try:
             replies = await self._pipeline(lines)
         except NoScriptError:
             # A pipeline cannot fall back to EVAL for one of its lines: the script is loaded with it.
-            replies = (await self.pipeline([("SCRIPT LOAD", calls[0].script.source), *lines]))[1:]
+            replies = (await self.pipeline([("SCRIPT LOAD", self._variant(calls[0]).source), *lines]))[1:]
         except FAILURES as error:
             raise mapped(error) from error
         return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
     async def _script(self, call: Call[Any]) -> Any:
+        script = self._variant(call)
         try:
-            return await self._execute("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            return await self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
-            return await self._execute("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+            return await self._execute("EVAL", script.source, len(call.keys), *call.keys, *call.args)
+
+    def _variant(self, call: Call[Any]) -> Script:
+        return call.script if self._cluster is None else call.script.sharded
 
     async def _lines(self, command: Command[Any]) -> list[Any]:
         if not command.lines:
@@ -133,6 +141,13 @@ class AsyncStore:
         for line in lines:
             pipeline.execute_command(*line)
         return list(await pipeline.execute(raise_on_error=not lenient))
+
+    async def drop_idle(self) -> None:
+        """What is asked next is asked on a fresh connection: a kept one may lead to a server that was demoted."""
+        if self._cluster is None:
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+        else:
+            await self._cluster.drop_idle()
 
     async def close(self) -> None:
         await self.client.aclose()

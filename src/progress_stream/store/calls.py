@@ -26,15 +26,22 @@ class Script:
     source: str
     sha: str
 
+    @property
+    def sharded(self) -> Script:
+        """The same for a Cluster, where a channel belongs to a slot."""
+        return script(self.name, "SPUBLISH")
+
 
 @cache
-def script(name: str) -> Script:
-    """The script of that name from `scripts/`."""
+def script(name: str, publish: str = "PUBLISH") -> Script:
+    """The script of that name from `scripts/`; `publish` is the command by which it tells who listens."""
     folder = files(__package__) / "scripts"
     shared = [] if name in _ALONE else ["_control"]
     if name in _OF_PARENTS:
         shared.append("_parent")
     source = "".join((folder / f"{one}.lua").read_text() for one in (*shared, name.removesuffix(_OF_A_PART)))
+    if name not in _ALONE:
+        source = f"local PUBLISH = '{publish}'\n{source}"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -16,9 +16,10 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from ..addresses import EXAMPLES, BadAddress, Sentinels, Where, where
+from ..addresses import EXAMPLES, BadAddress, Cluster, Sentinels, Where, where
 from ..errors import InvalidSetting
 from ..settings import Settings
+from .cluster import AsyncCluster, SyncCluster
 from .sentinels import ANSWER_SECONDS, AsyncLeader, AsyncLed, SyncLeader, SyncLed, async_led, sync_led
 
 #: Seconds to wait for one answer. A blocking read of the callers must ask for less (redis-py#2807).
@@ -44,6 +45,12 @@ def sync_client(
 ) -> redis.Redis:
     """A client for threads. Does not connect yet. Raises InvalidSetting, named `setting`, for a URL it cannot use."""
     place = _where(url, setting)
+    if isinstance(place, Cluster):
+
+        def node(url: str) -> redis.Redis:
+            return redis.Redis.from_pool(_sync_pool(url, setting, connections, timeout_seconds, 0))
+
+        return SyncCluster(place, node, retries)
     if isinstance(place, Sentinels):
         pool = _sync_pool(place.url_of(place.hosts[0]), setting, connections, timeout_seconds, retries)
         leader = SyncLeader(
@@ -85,6 +92,12 @@ def async_client(
 ) -> redis.asyncio.Redis:
     """A client for one event loop. Does not connect yet. Raises InvalidSetting, named `setting`, as above."""
     place = _where(url, setting)
+    if isinstance(place, Cluster):
+
+        def node(url: str) -> redis.asyncio.Redis:
+            return redis.asyncio.Redis.from_pool(_async_pool(url, setting, connections, timeout_seconds, 0))
+
+        return AsyncCluster(place, node, retries)
     if isinstance(place, Sentinels):
         pool = _async_pool(place.url_of(place.hosts[0]), setting, connections, timeout_seconds, retries)
         leader = async_leader(place, setting)

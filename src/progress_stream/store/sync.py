@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError
 
 from ..settings import Settings
 from .calls import Call, Command
+from .cluster import SyncCluster
 from .commands import commands_for
 from .failures import FAILURES, mapped
 
@@ -23,6 +24,7 @@ class SyncStore:
         self.client = client
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
+        self._sharded = isinstance(client, SyncCluster)
         self.settings = settings
         self.commands = commands_for(settings)
 
@@ -35,10 +37,11 @@ class SyncStore:
         return call.read(reply)
 
     def _script(self, call: Call[Any]) -> Any:
+        script = call.script.sharded if self._sharded else call.script
         try:
-            return self._execute("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            return self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
-            return self._execute("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+            return self._execute("EVAL", script.source, len(call.keys), *call.keys, *call.args)
 
     def _lines(self, command: Command[Any]) -> list[Any]:
         if not command.lines:
@@ -50,10 +53,13 @@ class SyncStore:
             pipeline.execute_command(*line)  # type: ignore[no-untyped-call]
         return list(pipeline.execute(raise_on_error=not command.lenient))
 
-    def wait_for_replica(self, milliseconds: int) -> bool:
-        """True when one replica has what was written; a smaller window for loss, not a guarantee (Redis WAIT)."""
+    def wait_for_replica(self, milliseconds: int, job: str) -> bool:
+        """True when one replica has what was written of this job; a smaller window for loss, not a guarantee (Redis WAIT)."""
+        words = ("WAIT", 1, milliseconds)
         try:
-            return int(self._execute("WAIT", 1, milliseconds)) >= 1
+            if isinstance(self.client, SyncCluster):
+                return int(self.client.on_node_of(self.commands.keys.state(job), *words)) >= 1
+            return int(self._execute(*words)) >= 1
         except FAILURES as error:
             raise mapped(error) from error
 

@@ -122,7 +122,7 @@ class LivePath:
         self._answer.clear()
         self._word = uuid.uuid4().hex.encode()
         # On a fresh connection: a kept one may lead to a server that was demoted.
-        await self._store.client.connection_pool.disconnect(inuse_connections=False)
+        await self._store.drop_idle()
         await self._store.pipeline([("PUBLISH", self._channel, self._word)])
         await self.check_marker()
         async with asyncio.timeout(_ANSWER_SECONDS):

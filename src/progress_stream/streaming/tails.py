@@ -61,7 +61,7 @@ class Tails:
         if isinstance(role, Exception):
             raise mapped(role)
         if role[0] != b"master":
-            await self._store.client.connection_pool.disconnect(inuse_connections=False)
+            await self._store.drop_idle()
             raise NotAPrimary("the Redis server that answered is not a primary")
         for topic, tail in zip(topics, tails, strict=True):
             # A stream that is somebody else's key of another kind has no entry; the other topics of this round have theirs.

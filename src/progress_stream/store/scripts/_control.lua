@@ -1,4 +1,5 @@
--- _control.lua: what every script that writes shares; put before each of them.
+-- _control.lua: what every script that writes shares; put before each of them, after one line that says what PUBLISH is: the command of
+-- that name, or SPUBLISH in a Cluster.
 -- `control` is one packed field, read and written as a whole: one hash field for each value cost 15-19 us an append
 -- against 9-12 (Redis CPU, one core).
 --   1 epoch  2 n  3 attempt  4 nonce  5 sequence  6 status  7 replid  8 born epoch  9 born n

@@ -145,7 +145,7 @@ local function tell(p, c, now, kind, fields)
   local attempt = c[3] > 0 and string.format(',"attempt":%d', c[3]) or ''
   local data = string.format('{"job":"%s","type":"%s","at":"%s"%s%s}', p.job, kind, text_of(now), attempt, fields)
   local event = add(p.events, c, p.history, kind, data)
-  redis.call('PUBLISH', p.channel, event .. '\n' .. kind .. '\n' .. data)
+  redis.call(PUBLISH, p.channel, event .. '\n' .. kind .. '\n' .. data)
   return data
 end
 
@@ -213,7 +213,7 @@ local function cancel_waiting(p, s, c, n, now)
       text_of(now))
     local event = add(part .. ':events', own, p.history, 'cancelled', data)
     redis.call('HSET', part .. ':state', 'control', cmsgpack.pack(own), 'end', data)
-    redis.call('PUBLISH', p.channel .. '~' .. name, event .. '\ncancelled\n' .. data)
+    redis.call(PUBLISH, p.channel .. '~' .. name, event .. '\ncancelled\n' .. data)
     redis.call('HSET', p.parts, name, cmsgpack.pack(r))
     s.queued, s.cancelled = s.queued - 1, s.cancelled + 1
     show(p, s, c, now, 'part', string.format('"part":%s,"state":"cancelled",', name))

@@ -61,5 +61,5 @@ if ARGV[10] ~= '0' then
 end
 if ENDED[c[6]] then expire_ended(KEYS, ARGV[2], ARGV[11], ARGV[12], now) end
 parts[1] = first
-redis.call('PUBLISH', ARGV[1], table.concat(parts, '\n'))
+redis.call(PUBLISH, ARGV[1], table.concat(parts, '\n'))
 return answer_of(last, ARGV[9] ~= '' and ARGV[9] or nil)

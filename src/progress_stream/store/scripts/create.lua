@@ -30,5 +30,5 @@ if claim then redis.call('HSET', KEYS[2], 'claim', claim) end
 if ARGV[3] ~= '1' then
   redis.call('ZADD', KEYS[3], string.format('%.0f', now_ms() + ARGV[8]), ARGV[2])
 end
-redis.call('PUBLISH', ARGV[1], id .. '\nqueued\n' .. ARGV[5])
+redis.call(PUBLISH, ARGV[1], id .. '\nqueued\n' .. ARGV[5])
 return { 'created', id }

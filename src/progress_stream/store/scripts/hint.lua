@@ -8,7 +8,7 @@ local job, now = ARGV[1], now_ms()
 local stamp = string.format('%.0f', now)
 redis.call('ZADD', KEYS[1], stamp, job)
 if #KEYS == 1 then
-  redis.call('PUBLISH', ARGV[2], stamp .. '\n' .. job)
+  redis.call(PUBLISH, ARGV[2], stamp .. '\n' .. job)
   return now
 end
 
@@ -38,5 +38,5 @@ if state > 3 or not is_over() then
     end
   end
 end
-if ARGV[5] == '1' then redis.call('PUBLISH', ARGV[2], stamp .. '\n' .. job) end
+if ARGV[5] == '1' then redis.call(PUBLISH, ARGV[2], stamp .. '\n' .. job) end
 return now

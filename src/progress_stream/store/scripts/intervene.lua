@@ -32,7 +32,7 @@ local wait = ARGV[14]
 if ARGV[11] == 'cancel_at' and redis.call('HEXISTS', KEYS[2], 'spread') == 1 then wait = 0 end
 redis.call('ZADD', KEYS[3], string.format('%.0f', now + wait), ARGV[2])
 if ENDED[c[6]] then expire_ended(KEYS, ARGV[2], ARGV[15], ARGV[16], now) end
-redis.call('PUBLISH', ARGV[1], event .. '\n' .. ARGV[6] .. '\n' .. data)
+redis.call(PUBLISH, ARGV[1], event .. '\n' .. ARGV[6] .. '\n' .. data)
 if #KEYS == 3 then return { 'done', event } end
 local p, part = parent_of(ARGV[2], ARGV[1], ARGV[13], ARGV[15], ARGV[16])
 local rolled = roll(p, part, ENDED[c[6]] and c[6] or nil, { error = ARGV[17] ~= '' and ARGV[17] or nil }, now)

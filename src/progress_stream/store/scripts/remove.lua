@@ -14,6 +14,6 @@ if ARGV[3] ~= '0' then
   redis.call('HSET', KEYS[2], 'tombstone', '1')
   redis.call('EXPIRE', KEYS[2], ARGV[3])
   redis.call('ZADD', KEYS[3], string.format('%.0f', now_ms() + ARGV[7]), ARGV[1])
-  redis.call('PUBLISH', ARGV[5], ARGV[6])
+  redis.call(PUBLISH, ARGV[5], ARGV[6])
 end
 return { 'removed' }

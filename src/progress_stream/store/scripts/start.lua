@@ -46,7 +46,7 @@ local now = now_ms()
 redis.call('HSET', KEYS[2], 'control', cmsgpack.pack(c), 'state', ARGV[6], 'seen_at', string.format('%.0f', now), 'confirmed', '1')
 redis.call('HDEL', KEYS[2], 'stalled_at')
 redis.call('ZADD', KEYS[3], string.format('%.0f', now + ARGV[8]), ARGV[2])
-redis.call('PUBLISH', ARGV[1], event .. '\nstarted\n' .. data)
+redis.call(PUBLISH, ARGV[1], event .. '\nstarted\n' .. data)
 if #KEYS > 3 then
   local p, part = parent_of(ARGV[2], ARGV[1], ARGV[7])
   roll(p, part, 'running', {}, now)

@@ -34,7 +34,7 @@ local function cancel(n, events_key, state_key)
   end
   local event = add(events_key, c, ARGV[3], kind, data)
   redis.call('HSET', state_key, 'control', cmsgpack.pack(c))
-  redis.call('PUBLISH', ARGV[1] .. '~' .. n, event .. '\n' .. kind .. '\n' .. data)
+  redis.call(PUBLISH, ARGV[1] .. '~' .. n, event .. '\n' .. kind .. '\n' .. data)
   if kind == 'cancelled' then answer = roll(p, n, 'cancelled', {}, now) end
 end
 

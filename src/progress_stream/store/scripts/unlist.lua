@@ -7,5 +7,5 @@ local gone_at = string.format('%.0f', now + ARGV[3])
 for list = 2, #KEYS do redis.call('ZREM', KEYS[list], ARGV[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - ARGV[4]))
 redis.call('ZADD', KEYS[1], gone_at, ARGV[1])
-redis.call('PUBLISH', ARGV[2], string.format('%.0f', now) .. '\n' .. ARGV[1] .. '\n' .. ARGV[3])
+redis.call(PUBLISH, ARGV[2], string.format('%.0f', now) .. '\n' .. ARGV[1] .. '\n' .. ARGV[3])
 return now

@@ -1,0 +1,151 @@
+"""A Redis Cluster of three primaries with a replica each: real processes on loopback, with all that an operator does to one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+from progress_stream.store.slots import SLOTS, slot_of
+from tests.support.redis import RedisServer, free_port
+from tests.support.waiting import until
+
+PRIMARIES = 3
+#: A busy machine must not look like a dead node.
+NODE_TIMEOUT_MS = 3_000
+
+
+class Nodes:
+    """The nodes, whatever their roles are now."""
+
+    def __init__(self, servers: list[RedisServer]) -> None:
+        self.servers = servers
+
+    @property
+    def url(self) -> str:
+        """By two of its nodes, one of them a replica at first."""
+        some = (self.servers[0], self.servers[-1])
+        return f"redis+cluster://{','.join(f'127.0.0.1:{server.port}' for server in some)}"
+
+    def alive(self) -> list[RedisServer]:
+        return [server for server in self.servers if _answers(server)]
+
+    def primary_of(self, key: str) -> RedisServer:
+        """As a node that is well sees it."""
+        port = self._owners()[slot_of(key)]
+        return next(server for server in self.servers if server.port == port)
+
+    def other_primary(self, than: RedisServer) -> RedisServer:
+        ports = set(self._owners().values()) - {than.port}
+        return next(server for server in self.servers if server.port in ports)
+
+    def replica_of(self, primary: RedisServer) -> RedisServer:
+        with primary.client() as client:
+            port = client.info("replication")["slave0"]["port"]
+        return next(server for server in self.servers if server.port == port)
+
+    def kill_primary_of(self, key: str) -> RedisServer:
+        """With -9; returns once its replica serves its slots, and gives the one that was killed."""
+        killed = self.primary_of(key)
+        killed.kill9()
+        until(lambda: self.primary_of(key) is not killed and self.is_whole(), 60)
+        return killed
+
+    def fail_over(self, key: str, how: str = "FORCE") -> None:
+        """The replica takes over without asking its primary for what it lacks; the old one stays, and learns of it."""
+        old = self.primary_of(key)
+        with self.replica_of(old).client() as client:
+            client.execute_command("CLUSTER", "FAILOVER", *([how] if how else []))
+        until(lambda: self.primary_of(key) is not old and self.is_whole(), 60)
+
+    def migrate(self, slot: int, *, keys_at_once: int = 1) -> int:
+        """Moves a slot to another primary, key by key, as redis-cli does; how many keys there were."""
+        source = next(one for one in self.servers if one.port == self._owners()[slot])
+        target = self.other_primary(source)
+        moved = 0
+        with source.client() as here, target.client() as there:
+            there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", _id_of(here))
+            here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", _id_of(there))
+            while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
+                here.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+                moved += len(keys)
+            for client in (there, here):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", _id_of(there))
+        until(lambda: self._owners()[slot] == target.port)
+        return moved
+
+    def is_whole(self) -> bool:
+        """All that live see every slot served."""
+        return all(_sees_all(server) for server in self.alive())
+
+    def _owners(self) -> dict[int, int]:
+        """Slot to port."""
+        with self.alive()[0].client() as client:
+            ranges = client.execute_command("CLUSTER", "SLOTS")
+        return {slot: one[2][1] for one in ranges for slot in range(one[0], one[1] + 1)}
+
+
+@contextlib.contextmanager
+def clustered(folder: Path, *, replicas: bool = True) -> Iterator[Nodes]:
+    with contextlib.ExitStack() as stack:
+        count = PRIMARIES * 2 if replicas else PRIMARIES
+        servers = [stack.enter_context(_node(folder / f"node{number}")) for number in range(count)]
+        clients = [stack.enter_context(server.client()) for server in servers]
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, _bus_of(clients[0]))
+        step = SLOTS / PRIMARIES
+        for number in range(PRIMARIES):
+            first, last = round(number * step), round((number + 1) * step) - 1
+            clients[number].execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        until(lambda: all(_knows(client) == count for client in clients), 30)
+        for number in range(PRIMARIES, count):
+            clients[number].execute_command("CLUSTER", "REPLICATE", _id_of(clients[number - PRIMARIES]))
+        found = Nodes(servers)
+        until(lambda: found.is_whole() and all(map(_follows, clients[PRIMARIES:])), 30)
+        yield found
+
+
+def _node(folder: Path) -> RedisServer:
+    # The bus is by default 10,000 above the port, which may be no port at all.
+    options = {
+        "cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": str(NODE_TIMEOUT_MS),
+        # How long a replica heard nothing does not bar it: the tests stop servers for longer than that.
+        "cluster-replica-validity-factor": "0",
+    }  # fmt: skip
+    return RedisServer(folder, persistent=False, options=options)
+
+
+def _id_of(client: redis.Redis) -> str:
+    return str(client.execute_command("CLUSTER", "MYID").decode())
+
+
+def _bus_of(client: redis.Redis) -> int:
+    return int(client.config_get("cluster-port")["cluster-port"])
+
+
+def _info(client: redis.Redis) -> dict[str, str]:
+    text = client.execute_command("CLUSTER", "INFO").decode()
+    return dict(line.split(":", 1) for line in text.split())
+
+
+def _knows(client: redis.Redis) -> int:
+    return int(_info(client)["cluster_known_nodes"])
+
+
+def _follows(client: redis.Redis) -> bool:
+    return bool(client.info("replication").get("master_link_status") == "up")
+
+
+def _sees_all(server: RedisServer) -> bool:
+    with server.client() as client:
+        told = _info(client)
+    return told["cluster_state"] == "ok" and told["cluster_slots_ok"] == str(SLOTS)
+
+
+def _answers(server: RedisServer) -> bool:
+    with contextlib.suppress(redis.ConnectionError), server.client() as client:
+        return bool(client.execute_command("PING"))
+    return False
