@@ -127,12 +127,19 @@ class Store:
         self._server = server
         self._network = network
         self.commands = SimpleNamespace(
-            keys=SimpleNamespace(channel=lambda job: CHANNEL, probe=lambda word: f"probe-{word}"),
+            keys=SimpleNamespace(channel=lambda job: CHANNEL, probe=lambda word, tag: f"probe-{word}"),
             look=lambda job, place, count, enough_bytes=0: (place, count),
             tail=lambda job: ("tail",),
         )
 
     async def drop_idle(self) -> None: ...
+
+    async def refresh(self) -> None: ...
+
+    def place_of(self, job: str) -> None: ...
+
+    def tags(self) -> list[None]:
+        return [None]
 
     async def look(self, call: tuple[EventId, int]) -> Look:
         await self._network.there(self._server)
@@ -140,14 +147,12 @@ class Store:
         await self._network.back(self._server)
         return found
 
-    async def pipeline(self, lines: list[tuple[str, ...]], *, lenient: bool = False) -> list[Any]:
-        """A role and tails, which is all that is asked in one go."""
+    async def tails(self, jobs: list[str]) -> list[Any]:
         await self._network.there(self._server)
         entries = self._server.kept.entries
         tail = [(str(id).encode(), [b"t", type, b"d", data]) for id, type, data in entries[-1:]]
-        answers = [[b"master"] if line[0] == "ROLE" else tail for line in lines]
         await self._network.back(self._server)
-        return answers
+        return [tail for _ in jobs]
 
 
 class Network:
@@ -213,7 +218,7 @@ class Listening:
         self._arrives_at = max(self._arrives_at + INSTANT, self._loop.time() + self._network.delay())
         self._loop.call_at(self._arrives_at, lambda: what() if life == self._life else None)
 
-    def renew(self) -> None:
+    def renew(self, channel: bytes | None = None) -> None:
         self.drop()
 
     def drop(self) -> None:

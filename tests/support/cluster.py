@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,21 +61,26 @@ class Nodes:
             client.execute_command("CLUSTER", "FAILOVER", *([how] if how else []))
         until(lambda: self.primary_of(key) is not old and self.is_whole(), 60)
 
-    def migrate(self, slot: int, *, keys_at_once: int = 1) -> int:
-        """Moves a slot to another primary, key by key, as redis-cli does; how many keys there were."""
+    def migrate(self, slot: int, *, pause: float = 0.0) -> int:
+        """Moves a slot to another primary, key by key, with so many seconds between two; how many keys there were."""
         source = next(one for one in self.servers if one.port == self._owners()[slot])
         target = self.other_primary(source)
         moved = 0
         with source.client() as here, target.client() as there:
             there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", _id_of(here))
             here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", _id_of(there))
-            while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
+            while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
                 here.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
                 moved += len(keys)
+                time.sleep(pause)
             for client in (there, here):
                 client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", _id_of(there))
         until(lambda: self._owners()[slot] == target.port)
         return moved
+
+    def wait_until_replicated(self) -> None:
+        """Each primary has a replica that holds what it holds."""
+        until(lambda: self.is_whole() and all(_is_replicated(server) for server in self.servers), 60)
 
     def is_whole(self) -> bool:
         """All that live see every slot served."""
@@ -137,6 +143,15 @@ def _knows(client: redis.Redis) -> int:
 
 def _follows(client: redis.Redis) -> bool:
     return bool(client.info("replication").get("master_link_status") == "up")
+
+
+def _is_replicated(server: RedisServer) -> bool:
+    with server.client() as client:
+        told = client.info("replication")
+    return bool(
+        (told.get("master_link_status", "up") == "up" and told.get("connected_slaves"))
+        or told["role"] == "slave"
+    )
 
 
 def _sees_all(server: RedisServer) -> bool:

@@ -46,7 +46,7 @@ async def job_for(request: Request, who: Who, job: str) -> Look:
     """
     parts = parts_of(request)
     look = await parts.store.look(parts.store.commands.look(job))
-    parts.hub.path.note_server(look.replid)
+    parts.hub.path.note_server(look.replid, parts.store.place_of(job))
     record = look.record
     if record is None or not who.may_see(record.packed["owner"], job):
         raise NoSuchJob(job)

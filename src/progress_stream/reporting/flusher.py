@@ -100,8 +100,8 @@ class Flusher:
         self._answers = False
         self._failures = 0
         self._sent_at = 0.0
-        self._replid: str | None = None
-        self._marker: str | None = None
+        self._replids: dict[int | None, str] = {}
+        self._markers: dict[str | None, str] = {}
         self._marker_at = 0.0
         self._leaving = False
         self.tally = WorkerTally(self._count_up)
@@ -440,7 +440,7 @@ class Flusher:
         if appended.stalled and batch is None:
             with run.lock:
                 run.buffer.poke(time.time())
-        self._note_replid(appended.replid)
+        self._note_replid(appended.replid, run.header.id)
 
     def _taken_over(self, run: Run) -> None:
         """Superseded, or the server was promoted without our start: then it holds a lower attempt, and ours is taken again."""
@@ -565,10 +565,11 @@ class Flusher:
 
     # Losses of the server
 
-    def _note_replid(self, replid: str) -> None:
-        if self._replid is not None and replid != self._replid:
+    def _note_replid(self, replid: str, job: str) -> None:
+        place = self.store.place_of(job)
+        if self._replids.get(place, replid) != replid:
             self._offer_again()
-        self._replid = replid
+        self._replids[place] = replid
 
     def _look_at_marker(self) -> None:
         """FLUSHALL leaves the replid as it is; a random marker tells it."""
@@ -576,10 +577,21 @@ class Flusher:
         if now - self._marker_at < MARKER_SECONDS or not (self._ended or self._runs):
             return
         self._marker_at = now
-        marker = self._send(self.store.commands.marker(uuid.uuid4().hex))
-        if self._marker is not None and marker != self._marker:
-            self._offer_again()
-        self._marker = marker
+        for tag in self.store.tags():
+            marker = self._send(self.store.commands.marker(uuid.uuid4().hex, tag))
+            if self._markers.get(tag, marker) != marker:
+                self._offer_again()
+            self._markers[tag] = marker
+        self._look_at_shards()
+
+    def _look_at_shards(self) -> None:
+        """In a Cluster the answers to other jobs need not be of the server that had the last words of these."""
+        ended = [run.header.id for _, run in self._ended]
+        for shard in {self.store.shard_of(job) for job in ended} - {None}:
+            there = [job for job in ended if self.store.shard_of(job) == shard]
+            look = self._send(self.store.commands.look(there[0]))
+            for job in there:
+                self._note_replid(look.replid, job)
 
     def _offer_again(self) -> None:
         """Another server, or an emptied one: it may lack the last words of jobs that ended a moment ago."""

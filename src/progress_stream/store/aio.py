@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from ..addresses import Address
 from ..errors import NotAPrimary, UnknownForm
 from ..settings import Settings
 from .calls import Call, Command, Script
 from .cluster import AsyncCluster
 from .commands import Look, commands_for
 from .failures import FAILURES, mapped
+from .keys import partition_of
+from .slots import slot_of
 
 T = TypeVar("T")
 
@@ -62,9 +66,21 @@ class AsyncStore:
         asked, self._asked = self._asked, {}
         loop = asyncio.get_running_loop()
         self._asked_at = loop.time()
-        task = loop.create_task(self._answer(asked))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        for part in self._by_shard(asked):
+            task = loop.create_task(self._answer(part))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    def _by_shard(
+        self, asked: dict[Call[Look], list[asyncio.Future[Look]]]
+    ) -> Iterable[Mapping[Call[Look], list[asyncio.Future[Look]]]]:
+        """Where one shard is away, only those who ask of it wait for it."""
+        if self._cluster is None:
+            return (asked,)
+        parts: defaultdict[Address | None, dict[Call[Look], list[asyncio.Future[Look]]]] = defaultdict(dict)
+        for call, answers in asked.items():
+            parts[self._cluster.layout.owner(slot_of(call.keys[0]))][call] = answers
+        return parts.values()
 
     async def _answer(self, asked: Mapping[Call[Look], list[asyncio.Future[Look]]]) -> None:
         try:
@@ -129,6 +145,20 @@ class AsyncStore:
             return [await self._execute(*command.lines[0])]
         return await self.pipeline(command.lines, lenient=command.lenient)
 
+    async def tails(self, jobs: Sequence[str]) -> list[Any]:
+        """The newest entry of each of these jobs, raw; an exception where Redis refuses it. Raises StoreUnavailable."""
+        lines: list[tuple[str, ...]] = [self.commands.tail(job) for job in jobs]
+        if self._cluster is not None:
+            # A replica sends such a question on by itself.
+            return await self.pipeline(lines, lenient=True)
+        role, *tails = await self.pipeline([("ROLE",), *lines], lenient=True)
+        if isinstance(role, Exception):
+            raise mapped(role)
+        if role[0] != b"master":
+            await self.drop_idle()
+            raise NotAPrimary("the Redis server that answered is not a primary")
+        return tails
+
     async def pipeline(self, lines: Any, *, lenient: bool = False) -> list[Any]:
         """The answers of many commands in one round trip; raw. `lenient`: among them what Redis refuses, as exceptions."""
         try:
@@ -142,12 +172,36 @@ class AsyncStore:
             pipeline.execute_command(*line)
         return list(await pipeline.execute(raise_on_error=not lenient))
 
+    async def refresh(self) -> None:
+        """Of a Cluster: who holds what, where that is in doubt. Raises StoreUnavailable."""
+        if self._cluster is not None:
+            try:
+                await self._cluster.refresh()
+            except FAILURES as error:
+                raise mapped(error) from error
+
     async def drop_idle(self) -> None:
         """What is asked next is asked on a fresh connection: a kept one may lead to a server that was demoted."""
         if self._cluster is None:
             await self.client.connection_pool.disconnect(inuse_connections=False)
         else:
             await self._cluster.drop_idle()
+
+    def shard_of(self, job: str) -> Address | None:
+        """Which server holds it, as far as is known; None for a store that is one server."""
+        return (
+            None
+            if self._cluster is None
+            else self._cluster.layout.owner(slot_of(self.commands.keys.state(job)))
+        )
+
+    def place_of(self, job: str) -> int | None:
+        """What moves between servers as a whole, and this job with it; None for a store that is one server."""
+        return None if self._cluster is None else partition_of(job)
+
+    def tags(self) -> list[str | None]:
+        """For each server a tag whose keys lie there, as far as is known; None for a store that is one server."""
+        return [None] if self._cluster is None else list(self._cluster.layout.tags().values())
 
     async def close(self) -> None:
         await self.client.aclose()

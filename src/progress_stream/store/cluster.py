@@ -17,7 +17,8 @@ import redis.asyncio
 from redis.exceptions import AskError
 
 from ..addresses import Address, Cluster
-from .slots import Journey, Layout, View, Words, by_node, is_passing, read_view, sharded, slot_of_command
+from .failures import is_passing
+from .slots import Journey, Layout, View, Words, by_node, read_view, sharded, slot_of_command
 
 _VIEW = (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
 
@@ -142,10 +143,13 @@ class SyncCluster(redis.Redis):
                 failed = failed or error
                 continue
             if self.layout.takes(views[-1]):
-                return
-        self.layout.settle(views)
+                break
+        else:
+            self.layout.settle(views)
         if not views and failed is not None:
             raise failed
+        for node in self._clients.keys() - self.layout.known():
+            self._clients.pop(node).close()
 
     def close(self) -> None:
         for client in list(self._clients.values()):
@@ -273,10 +277,13 @@ class AsyncCluster(redis.asyncio.Redis):
                 failed = failed or error
                 continue
             if self.layout.takes(views[-1]):
-                return
-        self.layout.settle(views)
+                break
+        else:
+            self.layout.settle(views)
         if not views and failed is not None:
             raise failed
+        for node in self._clients.keys() - self.layout.known():
+            await self._clients.pop(node).aclose()
 
     async def drop_idle(self) -> None:
         """What is asked next is asked on fresh connections, of nodes that have their slots now."""

@@ -407,9 +407,10 @@ class Commands:
         """False once it was switched off."""
         return Command((("GET", self.keys.streaming()),), lambda replies: replies[0] != b"off")
 
-    def marker(self, proposal: str) -> Command[str]:
-        """The marker of this Redis' contents: another one than before means that it was emptied."""
-        lines = (("SET", self.keys.marker(), proposal, "NX"), ("GET", self.keys.marker()))
+    def marker(self, proposal: str, tag: str | None = None) -> Command[str]:
+        """The marker of this Redis' contents (in a Cluster of a tag's node): another one than before means that it was emptied."""
+        key = self.keys.marker(tag)
+        lines = (("SET", key, proposal, "NX"), ("GET", key))
         return Command(lines, lambda replies: replies[1].decode(errors="replace"))
 
     def clock(self) -> Command[int]:

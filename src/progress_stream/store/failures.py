@@ -22,8 +22,18 @@ _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.ResponseError, "Redis refused a command"),
     (OSError, "Redis cannot be reached"),
 )
+#: What is over a moment later, or elsewhere.
+_PASSING: Final = (
+    exceptions.AskError, exceptions.TryAgainError, exceptions.ClusterDownError, exceptions.ConnectionError,
+    exceptions.TimeoutError, OSError,
+)  # fmt: skip
 #: Everything a sender may meet.
 FAILURES: Final = (exceptions.RedisError, OSError)
+
+
+def is_passing(error: object) -> bool:
+    """Whether the same command may be answered a moment later, or elsewhere."""
+    return isinstance(error, _PASSING)
 
 
 def mapped(error: Exception) -> StoreUnavailable:

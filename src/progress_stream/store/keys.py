@@ -71,16 +71,20 @@ class Keys:
         head, found, job = channel.partition(f":{self.database}:job:")
         return job if found and head.startswith(f"{self.namespace}:{{p") else None
 
-    def probe(self, process: str) -> str:
-        return f"{self.namespace}:{self.database}:probe:{process}"
+    def probe(self, process: str, tag: str | None = None) -> str:
+        """A process' own channel; in a Cluster one in the slot of a tag."""
+        return f"{self._tagged(tag)}:{self.database}:probe:{process}"
 
     def session_channel(self, session: str) -> str:
         """Where it is told that a session was ended."""
         return f"{self.namespace}:{self.database}:session:{session}"
 
-    def marker(self) -> str:
+    def marker(self, tag: str | None = None) -> str:
         """Set once, random: when it is another one, Redis was emptied (FLUSHALL leaves the replid as it was)."""
-        return f"{self.namespace}:marker"
+        return f"{self._tagged(tag)}:marker"
+
+    def _tagged(self, tag: str | None) -> str:
+        return self.namespace if tag is None else f"{self.namespace}:{{{tag}}}"
 
     def streaming(self) -> str:
         """The switch: there and `off` while pages are to poll."""

@@ -17,13 +17,12 @@ from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
-    ConnectionError,
     MovedError,
-    TimeoutError,
     TryAgainError,
 )
 
 from ..addresses import Address
+from .failures import is_passing
 from .keys import PARTITIONS
 
 SLOTS: Final = 16_384
@@ -117,10 +116,9 @@ class Layout:
         """All that have slots, in their order."""
         return list(dict.fromkeys(owner for owner in self._owners if owner is not None))
 
-    @property
-    def nodes(self) -> frozenset[Address]:
-        """All that are known, replicas too."""
-        return self._nodes
+    def known(self) -> frozenset[Address]:
+        """All nodes, replicas too, and those that were named to begin with."""
+        return self._nodes.union(self._seeds)
 
     def tags(self) -> dict[Address, str]:
         """For each node with slots the first partition's tag that lies there; none of a node where no partition lies."""
@@ -234,13 +232,6 @@ def _destination(error: AskError, asked: Address | None) -> Address | None:
     """A server that does not know its own address names the port alone; None where nobody knows whose."""
     host = error.host or (asked.host if asked else "")
     return Address(host, error.port) if host else None
-
-
-def is_passing(error: object) -> bool:
-    """Whether the same command may be answered a moment later, or elsewhere."""
-    return isinstance(
-        error, (AskError, TryAgainError, ClusterDownError, ConnectionError, TimeoutError, OSError)
-    )
 
 
 def by_node(

@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
+from ..addresses import Address
 from ..settings import Settings
 from .calls import Call, Command
 from .cluster import SyncCluster
 from .commands import commands_for
 from .failures import FAILURES, mapped
+from .keys import partition_of
+from .slots import slot_of
 
 T = TypeVar("T")
 
@@ -24,7 +27,7 @@ class SyncStore:
         self.client = client
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
-        self._sharded = isinstance(client, SyncCluster)
+        self._cluster = client if isinstance(client, SyncCluster) else None
         self.settings = settings
         self.commands = commands_for(settings)
 
@@ -37,7 +40,7 @@ class SyncStore:
         return call.read(reply)
 
     def _script(self, call: Call[Any]) -> Any:
-        script = call.script.sharded if self._sharded else call.script
+        script = call.script.sharded if self._cluster is not None else call.script
         try:
             return self._execute("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
@@ -57,11 +60,27 @@ class SyncStore:
         """True when one replica has what was written of this job; a smaller window for loss, not a guarantee (Redis WAIT)."""
         words = ("WAIT", 1, milliseconds)
         try:
-            if isinstance(self.client, SyncCluster):
-                return int(self.client.on_node_of(self.commands.keys.state(job), *words)) >= 1
+            if self._cluster is not None:
+                return int(self._cluster.on_node_of(self.commands.keys.state(job), *words)) >= 1
             return int(self._execute(*words)) >= 1
         except FAILURES as error:
             raise mapped(error) from error
+
+    def shard_of(self, job: str) -> Address | None:
+        """Which server holds it, as far as is known; None for a store that is one server."""
+        return (
+            None
+            if self._cluster is None
+            else self._cluster.layout.owner(slot_of(self.commands.keys.state(job)))
+        )
+
+    def place_of(self, job: str) -> int | None:
+        """What moves between servers as a whole, and this job with it; None for a store that is one server."""
+        return None if self._cluster is None else partition_of(job)
+
+    def tags(self) -> list[str | None]:
+        """For each server a tag whose keys lie there, as far as is known; None for a store that is one server."""
+        return [None] if self._cluster is None else list(self._cluster.layout.tags().values())
 
     def close(self) -> None:
         self.client.close()

@@ -8,13 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..addresses import Sentinels, where
+from ..addresses import Cluster, Sentinels, where
+from .aio import AsyncStore
+from .cluster import AsyncCluster
 from .connect import async_leader
 from .sentinels import AsyncLeader
+from .sharded import ShardedWakeups
 from .subscription import Led, Line, Straight
 
 #: Channels in one SUBSCRIBE after a reconnect.
 _AT_ONCE: Final = 500
+
+
+def wakeups_for(
+    url: str, store: AsyncStore, heard: Callable[[bytes, bytes], None], confirmed: Callable[[bytes], None]
+) -> Wakeups | ShardedWakeups:
+    """Those of the Redis of this URL; those of a Cluster share the map of this store's client."""
+    place = where(url)
+    if isinstance(place, Cluster) and isinstance(store.client, AsyncCluster):
+        return ShardedWakeups(place, store.client, heard, confirmed)
+    return Wakeups(url, heard, confirmed)
 
 
 class Wakeups:
@@ -68,7 +81,7 @@ class Wakeups:
         if self._line is not None:
             self._line.write(b"UNSUBSCRIBE", channel)
 
-    def renew(self) -> None:
+    def renew(self, channel: bytes | None = None) -> None:
         """Drop the connection and make a new one: it may hang on a server that is no primary any more. Once a second at most."""
         if self._line is not None:
             self._line.renew()

@@ -105,7 +105,7 @@ class History:
         are not, the subscription hangs on a server that is no primary: what it said is dropped and it is renewed."""
         if topic.retries >= 2:
             topic.forget()
-            self._hub.wakeups.renew()
+            self._hub.wakeups.renew(topic.channel)
         await self._back_off(topic)
 
     async def _read(self, topic: LiveTopic, place: EventId, *, anew: bool) -> Shown:
@@ -136,7 +136,7 @@ class History:
                 self._store.commands.look(topic.log.job, place, PAGE, enough_bytes=PAGE_BYTES)
             )
         self._hub.tally.history_reads += 1
-        self._path.note_server(look.replid)
+        self._path.note_server(look.replid, self._store.place_of(topic.log.job))
         shown = Shown(place, look)
         if topic.replay.doubts == doubts:
             self._keep(topic, shown)

@@ -24,7 +24,7 @@ from ..metrics import WebTally, delivered_after
 from ..settings import Settings
 from ..store import messages
 from ..store.aio import AsyncStore
-from ..store.wakeups import Wakeups
+from ..store.wakeups import wakeups_for
 from .history import History
 from .leaving import Leaving
 from .lists import Lists
@@ -64,7 +64,7 @@ class Hub:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.wakeups = Wakeups(url, self._heard, self._confirmed)
+        self.wakeups = wakeups_for(url, store, self._heard, self._confirmed)
         self.draining = False
         #: Switched off by the setting, or for all processes at run time: who watches is sent to poll.
         self.streaming = settings.streaming
@@ -158,11 +158,12 @@ class Hub:
         """Everybody who is served here, with a job or with a list."""
         return self._lives.everybody()
 
-    def _doubt_all(self) -> None:
-        """Redis is another server than before, or was emptied: nothing that is known of it holds."""
+    def _doubt_all(self, place: int | None = None) -> None:
+        """Redis is another server than before, or was emptied: nothing that is known of it holds; in a Cluster of this place."""
         self.over.clear()
         for topic in self._topics.values():
-            topic.doubt()
+            if self.store.place_of(topic.log.job) == place or place is None:
+                topic.doubt()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that ends with the hub."""

@@ -15,6 +15,7 @@ from typing import Any
 from ..auth import sessions
 from ..errors import StoreError
 from ..store.aio import AsyncStore
+from ..store.sharded import ShardedWakeups
 from ..store.wakeups import Wakeups
 from .lives import Client, expired
 
@@ -25,7 +26,7 @@ class Leaving:
     def __init__(
         self,
         store: AsyncStore,
-        wakeups: Wakeups,
+        wakeups: Wakeups | ShardedWakeups,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         end: Callable[[Client, bytes], None],
     ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +55,7 @@ class Lists:
         self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
         self._heard_ms = 0
-        self._replid = ""
+        self._replids: dict[int | None, str] = {}
         self._asked_at = float("-inf")
         self.repairs = 0
         #: What a queued job waits for; the application knows.
@@ -156,16 +156,17 @@ class Lists:
             looks = await self._store.looks([self._store.commands.look(job) for job in ids])
             # Once more: from a Redis that answers late, two states of a job would be shown in one moment.
             self._overview.note_read(ids, self._hub.now())
-        if looks:
-            self._note_server(looks[0].replid)
+        self._note_servers(
+            {self._store.place_of(job): look.replid for job, look in zip(ids, looks, strict=True)}
+        )
         return looks
 
-    def _note_server(self, replid: str) -> None:
+    def _note_servers(self, replids: Mapping[int | None, str]) -> None:
         """Another replication id: Redis was restarted or another server was promoted. What was heard is doubted."""
-        if self._replid not in ("", replid):
+        if any(self._replids.get(place, replid) != replid for place, replid in replids.items()):
             for topic in self._topics.values():
                 topic.check_at = 0.0
-        self._replid = replid
+        self._replids.update(replids)
 
     async def _show(self, ids: Sequence[str], looks: Sequence[Look]) -> None:
         """Give each its frames. Nothing waits between deciding that a state may be shown and writing it."""
