@@ -16,6 +16,7 @@ from progress_stream.store.keys import Keys
 from progress_stream.store.slots import slot_of
 from tests.chaos.check import against_stream, faults_of
 from tests.chaos.faults import WebProcess
+from tests.chaos.history import History
 from tests.chaos.rounds import entries_in
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
 from tests.support.cluster import Nodes, clustered
@@ -23,16 +24,17 @@ from tests.support.server import SECRET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-EVENTS = 3_000
-WATCHERS = 10
-#: Longer than any failover takes: the job goes on after it.
-SECONDS = 16
+EVENTS = 2_000
+#: Some on each node; of each the same number of watchers, every second of them cut at random bytes.
+JOBS, WATCHERS = 6, 4
+#: Longer than any failover takes: the jobs go on after it.
+SECONDS = 15
 
 
 def slot_migrated(nodes: Nodes, key: str) -> None:
-    """To another node and to the third."""
-    for _ in range(2):
-        nodes.migrate(slot_of(key))
+    """To another node and on to the third; the first time its keys are torn apart for a second."""
+    nodes.migrate(slot_of(key), pause=0.4)
+    nodes.migrate(slot_of(key))
 
 
 def replica_takes_over(nodes: Nodes, key: str) -> None:
@@ -46,8 +48,16 @@ def replica_takes_over_by_force(nodes: Nodes, key: str) -> None:
 
 
 def primary_killed(nodes: Nodes, key: str) -> None:
-    killed = nodes.kill_primary_of(key)
-    killed.start()
+    nodes.kill_primary_of(key).start()
+    nodes.wait_until_replicated()
+
+
+def primary_asleep(nodes: Nodes, key: str) -> None:
+    """It wakes up with all its connections, and does not know yet that it was replaced."""
+    old = nodes.primary_of(key)
+    old.sigstop()
+    nodes.wait_until_replaced(key, old)
+    old.sigcont()
     nodes.wait_until_replicated()
 
 
@@ -60,12 +70,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 @pytest.mark.parametrize(
     ("fault", "may_lose"),
     [
-        (slot_migrated, False),
-        (replica_takes_over, False),
-        (replica_takes_over_by_force, True),
-        (primary_killed, True),
+        (slot_migrated, False), (replica_takes_over, False), (replica_takes_over_by_force, True), (primary_killed, True),
+        (primary_asleep, True),
     ],
-)
+)  # fmt: skip
 def test_nothing_is_lost_silently(
     settings: Settings,
     nodes: Nodes,
@@ -75,28 +83,46 @@ def test_nothing_is_lost_silently(
     may_lose: bool,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Reporter and web server follow the slot by themselves; in the end all events are there."""
+    """Reporters and web server follow each slot by themselves; in the end all events are there, and no other node's job is told."""
+    nodes.wait_until_replicated()
     own = settings.model_copy(update={"redis_url": nodes.url})
-    program = Program(own, EVENTS, SECONDS)
+    keys = Keys(own.namespace)
+    programs = [Program(own, EVENTS, SECONDS) for _ in range(JOBS)]
 
     async def when_it_is_time(noted: list[str]) -> None:
-        while program.reported < EVENTS // 5:
+        while programs[0].reported < EVENTS // 5:
             await asyncio.sleep(0.01)
-        noted.append(f"{fault.__name__} at event {program.reported}")
-        await asyncio.to_thread(fault, nodes, Keys(own.namespace).state(program.job))
-        noted.append(f"done at event {program.reported}")
+        noted.append(f"{fault.__name__} at event {programs[0].reported}")
+        await asyncio.to_thread(fault, nodes, keys.state(programs[0].job))
+        noted.append(f"done at event {programs[0].reported}")
+
+    async def follow(url: str) -> list[History]:
+        return await asyncio.gather(
+            *(
+                crowd(
+                    url, program.job, token, WATCHERS, seed=number, cut_every=2,
+                    faults=None if number else when_it_is_time,
+                )
+                for number, program in enumerate(programs)
+            )
+        )  # fmt: skip
 
     with WebProcess(own, SECRET, tmp_path / "web") as web:
-        program.start()
-        history = asyncio.run(
-            crowd(web.url, program.job, token, WATCHERS, seed=7, cut_every=2, faults=when_it_is_time)
-        )
-        program.join()
+        for program in programs:
+            program.start()
+        homes = [nodes.primary_of(keys.state(program.job)) for program in programs]
+        histories = asyncio.run(follow(web.url))
+        for program in programs:
+            program.join()
     with sync_client(nodes.url) as client:
-        kept = entries_in(client, own, program.job)
+        kept = [entries_in(client, own, program.job) for program in programs]
 
+    struck = [may_lose and home is homes[0] for home in homes]
     with capsys.disabled():
-        gaps = [len(seen.gaps) for seen in history.watchers]
-        print(f"\n  {history.summary()} {history.faults}; gaps told {gaps}; {len(kept)} events kept")
-    assert [] == faults_of(history, OWN_TYPE, EVENTS, gaps_allowed=may_lose)
-    assert [] == against_stream(history, kept, losses=int(may_lose))
+        print(f"\n  {histories[0].summary()} {histories[0].faults}")
+        for history, entries, hit in zip(histories, kept, struck, strict=True):
+            gaps = [len(seen.gaps) for seen in history.watchers]
+            print(f"    {len(entries)} events kept, gaps told {gaps}{' (its node was struck)' * hit}")
+    for history, entries, hit in zip(histories, kept, struck, strict=True):
+        assert [] == faults_of(history, OWN_TYPE, EVENTS, gaps_allowed=hit)
+        assert [] == against_stream(history, entries, losses=int(hit))

@@ -4,6 +4,7 @@ What it had acknowledged and not replicated is lost, as Redis says itself; whoev
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,14 +21,25 @@ from tests.support.server import SECRET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-EVENTS = 3_000
+EVENTS = 2_000
 WATCHERS = 10
 #: Longer than any failover takes: the job goes on after it.
-SECONDS = 14
+SECONDS = 12
 
 
 def fail_over(group: Watched) -> None:
     group.fail_over()
+
+
+def fail_over_from_one_that_stays_a_primary(group: Watched) -> None:
+    """It refuses to be made a replica: whoever does not ask again where the primary is goes on with it for ever."""
+    old = group.primary()
+    with old.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+        group.fail_over()
+        time.sleep(3)
+        assert "master" == client.info("replication")["role"]
+        client.execute_command("ACL", "SETUSER", "default", "+@all")
 
 
 def kill_the_primary(group: Watched) -> None:
@@ -42,7 +54,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield found
 
 
-@pytest.mark.parametrize("fault", [fail_over, kill_the_primary])
+@pytest.mark.parametrize("fault", [fail_over, fail_over_from_one_that_stays_a_primary, kill_the_primary])
 def test_a_failover_loses_nothing_silently(
     settings: Settings,
     group: Watched,

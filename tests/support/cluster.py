@@ -61,6 +61,11 @@ class Nodes:
             client.execute_command("CLUSTER", "FAILOVER", *([how] if how else []))
         until(lambda: self.primary_of(key) is not old and self.is_whole(), 60)
 
+    def wait_until_replaced(self, key: str, old: RedisServer) -> None:
+        """While it answers nobody."""
+        others = Nodes([server for server in self.servers if server is not old])
+        until(lambda: others._owners()[slot_of(key)] != old.port and others.is_whole(), 60)
+
     def migrate(self, slot: int, *, pause: float = 0.0) -> int:
         """Moves a slot to another primary, key by key, with so many seconds between two; how many keys there were."""
         source = next(one for one in self.servers if one.port == self._owners()[slot])
