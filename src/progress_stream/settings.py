@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: str | None = Field(
-        None, description="where streams and states live; `dev` starts a server of its own"
+        None, description="where streams and states live: a server, a Cluster, or what Sentinels name"
     )
     broker_url: str | None = Field(
         None, description="Dramatiq's Redis; its maintenance runs KEYS, hence another database"

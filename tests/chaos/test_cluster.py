@@ -100,7 +100,7 @@ def test_nothing_is_lost_silently(
         return await asyncio.gather(
             *(
                 crowd(
-                    url, program.job, token, WATCHERS, seed=number, cut_every=2,
+                    url, program.job, token, WATCHERS, seed=number, cut_every=2, seconds=90,
                     faults=None if number else when_it_is_time,
                 )
                 for number, program in enumerate(programs)

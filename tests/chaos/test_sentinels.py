@@ -78,7 +78,9 @@ def test_a_failover_loses_nothing_silently(
     with WebProcess(own, SECRET, tmp_path / "web") as web:
         program.start()
         history = asyncio.run(
-            crowd(web.url, program.job, token, WATCHERS, seed=7, cut_every=2, faults=when_it_is_time)
+            crowd(
+                web.url, program.job, token, WATCHERS, seed=7, cut_every=2, seconds=90, faults=when_it_is_time
+            )
         )
         program.join()
     with sync_client(group.url(0)) as client:

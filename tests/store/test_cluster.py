@@ -15,6 +15,7 @@ from progress_stream.api.app import create_app
 from progress_stream.auth.verify import sign
 from progress_stream.settings import Settings, load
 from progress_stream.store.connect import sync_client
+from progress_stream.store.durability import examine, judge_cluster
 from progress_stream.store.keys import Keys
 from progress_stream.store.slots import slot_of
 from progress_stream.store.sync import SyncStore
@@ -105,6 +106,22 @@ def test_what_is_asked_of_many_nodes_is_answered_in_its_order(nodes: Nodes, sett
 
     assert names == [value.decode() for value in values]
     assert isinstance(refused, redis.ResponseError)
+
+
+def test_doctor_looks_at_every_primary(nodes: Nodes) -> None:
+    """And at what the cluster serves as a whole."""
+    whole, *found = examine(nodes.url, replica_wait_ms=100)
+
+    assert ("slots", "") == (whole.name, whole.mend)
+    for server in nodes.servers:
+        own = {
+            one.name.split(" ")[1]: one.mend
+            for one in found
+            if one.name.startswith(f"127.0.0.1:{server.port} ")
+        }
+        assert {"maxmemory-policy", "appendonly", "disk", "replicas", "master_replid"} == own.keys()
+        assert own["replicas"]
+    assert judge_cluster(2, 10_000).mend
 
 
 def test_an_account_of_redis_is_each_node_s(nodes: Nodes, settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..addresses import EXAMPLES
 from ..errors import InvalidSetting
 from .options import Host, Port
 from .terminal import note
@@ -32,9 +33,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 def refuse_unready(settings: Settings) -> None:
     """Raises InvalidSetting for what only `dev` can do without."""
     if settings.redis_url is None:
-        raise InvalidSetting(
-            "PROGRESS_STREAM_REDIS_URL", "is not set", "redis://host:6379/0, rediss://…, unix://…"
-        )
+        raise InvalidSetting("PROGRESS_STREAM_REDIS_URL", "is not set", EXAMPLES)
     if settings.jwt_secret is None and settings.jwks is None and settings.jwt_issuer is None:
         raise InvalidSetting(
             "PROGRESS_STREAM_JWT_SECRET",

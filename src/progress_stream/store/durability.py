@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import redis
 
+from .cluster import SyncCluster
 from .connect import sync_client
 from .failures import FAILURES, mapped
+from .slots import SLOTS
 
 #: A script may run while it saves; nobody waits longer for INFO.
 TIMEOUT_SECONDS: Final = 5.0
@@ -25,17 +27,40 @@ class Finding:
 
 
 def examine(url: str, *, replica_wait_ms: int, setting: str = "REDIS_URL") -> list[Finding]:
-    """Raises InvalidSetting for the URL and StoreUnavailable where the server does not answer."""
+    """Of a Cluster each primary, of what Sentinels name the one that it is now.
+
+    Raises InvalidSetting for the URL and StoreUnavailable where a server does not answer.
+    """
     client = sync_client(url, setting=setting, timeout_seconds=TIMEOUT_SECONDS, retries=0)
     try:
-        # INFO is allowed where a provider hides CONFIG.
-        info: dict[str, Any] = client.info("everything")
-        fsync = _appendfsync(client)
+        if not isinstance(client, SyncCluster):
+            return _examine(client, replica_wait_ms)
+        nodes = client.on_each()
+        served = sum(client.layout.owner(slot) is not None for slot in range(SLOTS))
+        found = [
+            replace(finding, name=f"{node} {finding.name}")
+            for node, each in nodes
+            for finding in _examine(each, replica_wait_ms)
+        ]
+        return [judge_cluster(len(nodes), served), *found]
     except FAILURES as error:
         raise mapped(error) from error
     finally:
         client.close()
-    return judge(info, fsync, replica_wait_ms)
+
+
+def _examine(client: redis.Redis, replica_wait_ms: int) -> list[Finding]:
+    # INFO is allowed where a provider hides CONFIG.
+    info: dict[str, Any] = client.info("everything")
+    return judge(info, _appendfsync(client), replica_wait_ms)
+
+
+def judge_cluster(primaries: int, served: int) -> Finding:
+    """Whether every slot of a Cluster is served. Pure."""
+    text = f"{primaries} primaries serve {served:,} of {SLOTS:,} slots"
+    if served == SLOTS:
+        return Finding("slots", text)
+    return Finding("slots", f"{text}: the jobs of the others cannot be reached", "redis-cli --cluster fix")
 
 
 def _appendfsync(client: redis.Redis) -> str | None:
