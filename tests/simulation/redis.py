@@ -195,6 +195,9 @@ class Listening:
         self.connected = True
         self.reconnects = 0
 
+    def hears(self, channel: bytes) -> bool:
+        return self.connected
+
     def subscribe(self, channel: bytes) -> None:
         self._channels.add(channel)
         if self.connected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -182,10 +183,12 @@ class AsyncStore:
 
     async def drop_idle(self) -> None:
         """What is asked next is asked on a fresh connection: a kept one may lead to a server that was demoted."""
-        if self._cluster is None:
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-        else:
-            await self._cluster.drop_idle()
+        # One that does not close in time is not used again either.
+        with contextlib.suppress(*FAILURES):
+            if self._cluster is None:
+                await self.client.connection_pool.disconnect(inuse_connections=False)
+            else:
+                await self._cluster.drop_idle()
 
     def shard_of(self, job: str) -> Address | None:
         """Which server holds it, as far as is known; None for a store that is one server."""

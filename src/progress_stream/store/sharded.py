@@ -56,10 +56,9 @@ class ShardedWakeups:
         self._doubt = asyncio.Event()
         self._reconnects = 0
 
-    @property
-    def connected(self) -> bool:
-        """While one shard is away, what was read a moment ago is not sure to hold: nobody knows of which shard it was."""
-        return bool(self._lines) and all(line.connected for line in self._lines.values())
+    def hears(self, channel: bytes) -> bool:
+        node = self._at.get(slot_of(channel))
+        return node is not None and self._lines[node].connected
 
     @property
     def reconnects(self) -> int:
@@ -113,6 +112,11 @@ class ShardedWakeups:
             except (RedisError, OSError) as error:
                 log.warning("no node of the Redis Cluster tells who serves what: %s", type(error).__name__)
                 await asyncio.sleep(random.uniform(0.2, 1.0))
+                continue
+            except Exception:
+                # What ends here would leave channels for good where nothing comes any more.
+                log.exception("the map of the Redis Cluster cannot be read")
+                await asyncio.sleep(1)
                 continue
             self._settle(list(self._channels))
             self._leave_empty()

@@ -50,6 +50,10 @@ class Wakeups:
     def connected(self) -> bool:
         return self._line is not None and self._line.connected
 
+    def hears(self, channel: bytes) -> bool:
+        """Whether what is told on it now would be heard, as far as is known."""
+        return self.connected
+
     @property
     def reconnects(self) -> int:
         return 0 if self._line is None else self._line.reconnects

@@ -66,7 +66,7 @@ class History:
 
     def _kept(self, topic: LiveTopic, place: EventId) -> Shown | None:
         """A read of a moment ago that covers this place. While nothing is heard, it may be of a server that is gone."""
-        return topic.replay.find(place) if self._hub.wakeups.connected else None
+        return topic.replay.find(place) if self._hub.wakeups.hears(topic.channel) else None
 
     async def _catch_up_until_live(self, watcher: Watcher) -> None:
         topic = watcher.topic

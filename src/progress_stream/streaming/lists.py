@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -127,14 +128,26 @@ class Lists:
         while True:
             await self._until_due()
             due = self._overview.take(self._hub.now(), PAGE)
-            try:
-                looks = await self._read(due)
-            except StoreError:
-                wait = random.uniform(0.2, 1.0)
-                self._overview.failed(due, self._hub.now(), wait)
-                await asyncio.sleep(wait)
-                continue
-            await self._show(due, looks)
+            shown = [await self._read_and_show(part) for part in self._by_shard(due)]
+            if shown and not any(shown):
+                await asyncio.sleep(random.uniform(0.2, 1.0))
+
+    def _by_shard(self, ids: Sequence[str]) -> Iterable[list[str]]:
+        """One shard that is away holds up no job on another."""
+        parts: defaultdict[object, list[str]] = defaultdict(list)
+        for job in ids:
+            parts[self._store.shard_of(job)].append(job)
+        return parts.values()
+
+    async def _read_and_show(self, ids: Sequence[str]) -> bool:
+        """False where Redis could not be asked: then again, a moment later."""
+        try:
+            looks = await self._read(ids)
+        except StoreError:
+            self._overview.failed(ids, self._hub.now(), random.uniform(0.2, 1.0))
+            return False
+        await self._show(ids, looks)
+        return True
 
     async def _until_due(self) -> None:
         while True:

@@ -159,7 +159,9 @@ class LivePath:
             return False
         except StoreError as error:
             log.warning("the probe of the live path could not be sent: %s", error)
-            self._wakeups.renew(probe.channel)
+            if probe.tag is None:
+                # A Cluster may refuse words and still be heard; where its connection is gone, that one says so.
+                self._wakeups.renew(probe.channel)
             return None
         return True
 
