@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pydantic import SecretStr
 from progress_stream import report
 from progress_stream.api.app import create_app
 from progress_stream.auth.verify import sign
+from progress_stream.reporting.flusher import TELL_SECONDS
 from progress_stream.settings import Settings, load
 from progress_stream.store.connect import sync_client
 from progress_stream.store.durability import examine, judge_cluster
@@ -86,6 +89,29 @@ def test_jobs_on_every_node_are_listed_and_followed_live(nodes: Nodes, settings:
     assert 3 == len([name for name in heard if ":probe:" in name])
     assert [job.id, *reversed(ids)] == [row["id"] for row in rows]
     assert {"succeeded"} == {row["state"] for row in rows}
+
+
+def test_a_node_that_is_away_holds_up_no_job_of_another(nodes: Nodes, settings: Settings) -> None:
+    """Not even where that node has the list of the job's owner."""
+    keys = Keys(settings.namespace)
+    asleep = nodes.primary_of(keys.changed("alice"))
+    with contextlib.ExitStack() as stack:
+        while True:
+            job = stack.enter_context(report("nightly", owner="alice", settings=settings))
+            home = nodes.primary_of(keys.state(job.id))
+            if home is not asleep:
+                break
+        client = stack.enter_context(home.client())
+        until(lambda: client.xlen(keys.events(job.id)) == 2)
+        asleep.sigstop()
+        try:
+            for number in range(3):
+                # Each is told of on the list, if it can be.
+                time.sleep(TELL_SECONDS)
+                job.event("mine", number)
+            until(lambda: client.xlen(keys.events(job.id)) == 5)
+        finally:
+            asleep.sigcont()
 
 
 def test_what_is_asked_of_many_nodes_is_answered_in_its_order(nodes: Nodes, settings: Settings) -> None:

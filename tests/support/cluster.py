@@ -124,7 +124,7 @@ def _node(folder: Path) -> RedisServer:
     options = {
         "cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": str(NODE_TIMEOUT_MS),
         # How long a replica heard nothing does not bar it: the tests stop servers for longer than that.
-        "cluster-replica-validity-factor": "0",
+        "cluster-replica-validity-factor": "0", "cluster-require-full-coverage": "no",
     }  # fmt: skip
     return RedisServer(folder, persistent=False, options=options)
 

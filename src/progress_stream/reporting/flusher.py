@@ -15,7 +15,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from .. import events, metrics, tracing
@@ -56,6 +57,8 @@ REOFFER_SECONDS: Final = 60.0
 MARKER_SECONDS: Final = 5.0
 #: One answer; a server that hangs is tried again after it.
 ANSWER_SECONDS: Final = 2.0
+#: Before the jobs of a shard that is away are tried again beside those of the others.
+SHARD_PAUSE_SECONDS: Final = 0.2
 #: Calls that wait for Redis to come back; older ones are let go, the sweep and the job's start make up for them.
 MOST_CALLS: Final = 1_000
 CALL_SECONDS: Final = 60.0
@@ -215,7 +218,7 @@ class Flusher:
             self._gather()
             try:
                 self._publish()
-                self._pass()
+                whole = self._pass()
             except StoreUnavailable as error:
                 self._missed(error)
             except Exception:
@@ -223,7 +226,8 @@ class Flusher:
                 log.exception("the flusher failed; it goes on")
                 time.sleep(PAUSE_SECONDS[1])
             else:
-                self._reached()
+                if whole:
+                    self._reached()
 
     def _publish(self) -> None:
         now = time.monotonic()
@@ -278,6 +282,13 @@ class Flusher:
         self._failures += 1
         time.sleep(pause * random.uniform(0.5, 1.0))
 
+    def _missed_some(self, error: StoreUnavailable) -> None:
+        """One shard of several is away: the jobs of the others are not held up by it."""
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("progress of some jobs is kept in memory: %s", error)
+        time.sleep(SHARD_PAUSE_SECONDS)
+
     def _reached(self) -> None:
         if self._away_since is not None:
             log.warning("Redis is back after %.1f seconds", time.monotonic() - self._away_since)
@@ -293,36 +304,54 @@ class Flusher:
         self._answers = True
         return answer
 
-    def _pass(self) -> None:
-        self._answer_calls()
-        for run in list(self._runs):
-            self._serve_safely(run)
-            if run.silent or run.worn or (run.closed and run.drained.is_set()):
-                self._forget(run)
-        self._look_at_marker()
+    def _pass(self) -> bool:
+        """False where a shard was away, and another was not. Raises StoreUnavailable where Redis is away."""
+        steps: list[Callable[[], None]] = [partial(self._answer, answer) for answer in list(self._calls)]
+        steps += [partial(self._serve_and_forget, run) for run in list(self._runs)]
+        missed = self._each([*steps, self._look_at_marker])
         self._forget_ended()
+        return not missed
 
-    def _answer_calls(self) -> None:
-        while self._calls:
-            answer = self._calls[0]
-            self._sending_since = self._sent_at = time.monotonic()
+    def _each(self, steps: Sequence[Callable[[], None]]) -> bool:
+        """Take all of these steps; True when one was missed. One server that is away ends it: the others would wait as long."""
+        missed: list[StoreUnavailable] = []
+        for step in steps:
             try:
-                answer.value = answer.call()
-            except StoreUnavailable:
-                if time.monotonic() - answer.asked_at < CALL_SECONDS:
+                step()
+            except StoreUnavailable as error:
+                if not self.store.is_sharded:
                     raise
-                answer.error = StoreUnavailable("Redis was away too long")
-            except ProgressStreamError as error:
-                answer.error = error
-            except Exception:
-                # Asked again it would fail again, and hold up all that other jobs ask.
-                log.exception("a fault in reporting; a call to Redis is given up")
-                answer.error = StoreUnavailable("the call could not be made")
-            finally:
-                self._sending_since = None
-            with contextlib.suppress(ValueError):
-                self._calls.remove(answer)
-            answer.done.set()
+                missed.append(error)
+        if missed and len(missed) == len(steps):
+            raise missed[0]
+        if missed:
+            self._missed_some(missed[0])
+        return bool(missed)
+
+    def _serve_and_forget(self, run: Run) -> None:
+        self._serve_safely(run)
+        if run.silent or run.worn or (run.closed and run.drained.is_set()):
+            self._forget(run)
+
+    def _answer(self, answer: Answer[Any]) -> None:
+        self._sending_since = self._sent_at = time.monotonic()
+        try:
+            answer.value = answer.call()
+        except StoreUnavailable:
+            if time.monotonic() - answer.asked_at < CALL_SECONDS:
+                raise
+            answer.error = StoreUnavailable("Redis was away too long")
+        except ProgressStreamError as error:
+            answer.error = error
+        except Exception:
+            # Asked again it would fail again, and hold up all that other jobs ask.
+            log.exception("a fault in reporting; a call to Redis is given up")
+            answer.error = StoreUnavailable("the call could not be made")
+        finally:
+            self._sending_since = None
+        with contextlib.suppress(ValueError):
+            self._calls.remove(answer)
+        answer.done.set()
 
     def _serve_safely(self, run: Run) -> None:
         try:
@@ -546,15 +575,26 @@ class Flusher:
         now = time.monotonic()
         if status is not None:
             self._hint(run.header, status, done=True)
-        elif now - run.told_at >= TELL_SECONDS:
-            self.store.send(self.store.commands.lists.changed(run.header.owner, run.header.id))
-        else:
+        elif now - run.told_at < TELL_SECONDS:
             run.untold = True
+            return
+        elif not self._told_of_change(run):
+            run.told_at, run.untold = now, True
             return
         if run.header.parent is not None and (run.parent_untold or status is not None):
             self.store.send(self.store.commands.lists.changed(run.header.owner, run.header.parent))
             run.parent_untold = False
         run.told_at, run.untold = now, False
+
+    def _told_of_change(self, run: Run) -> bool:
+        """False where the list's shard is away and the job's is not: the job goes on, and its owner hears of it later."""
+        try:
+            self.store.send(self.store.commands.lists.changed(run.header.owner, run.header.id))
+        except StoreUnavailable:
+            if not self.store.is_sharded:
+                raise
+            return False
+        return True
 
     def _forget(self, run: Run) -> None:
         with self._lock:

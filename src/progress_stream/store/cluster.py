@@ -91,7 +91,15 @@ class SyncCluster(redis.Redis):
             return error
 
     def _send(self, node: Address, words: Words, asking: bool) -> Any:
-        client = self._client(node)
+        self.layout.check(node, time.monotonic())
+        try:
+            return self._send_to(self._client(node), words, asking)
+        except redis.TimeoutError:
+            self.layout.note_hanging(node, time.monotonic())
+            raise
+
+    @staticmethod
+    def _send_to(client: redis.Redis, words: Words, asking: bool) -> Any:
         if not asking:
             return client.execute_command(*words)  # type: ignore[no-untyped-call]
         pipeline = client.pipeline(transaction=False)
@@ -106,9 +114,12 @@ class SyncCluster(redis.Redis):
         for number in numbers:
             pipeline.execute_command(*lines[number])  # type: ignore[no-untyped-call]
         try:
+            self.layout.check(node, time.monotonic())
             found = pipeline.execute(raise_on_error=False)
         except (redis.RedisError, OSError) as error:
             self.layout.note_silence(node, time.monotonic())
+            if isinstance(error, redis.TimeoutError):
+                self.layout.note_hanging(node, time.monotonic())
             found = [error] * len(numbers)
         for number, answer in zip(numbers, found, strict=True):
             answers[number] = answer
@@ -227,7 +238,15 @@ class AsyncCluster(redis.asyncio.Redis):
             return error
 
     async def _send(self, node: Address, words: Words, asking: bool) -> Any:
-        client = self._client(node)
+        self.layout.check(node, time.monotonic())
+        try:
+            return await self._send_to(self._client(node), words, asking)
+        except redis.TimeoutError:
+            self.layout.note_hanging(node, time.monotonic())
+            raise
+
+    @staticmethod
+    async def _send_to(client: redis.asyncio.Redis, words: Words, asking: bool) -> Any:
         if not asking:
             return await client.execute_command(*words)  # type: ignore[no-untyped-call]
         pipeline = client.pipeline(transaction=False)
@@ -242,9 +261,12 @@ class AsyncCluster(redis.asyncio.Redis):
         for number in numbers:
             pipeline.execute_command(*lines[number])
         try:
+            self.layout.check(node, time.monotonic())
             found = await pipeline.execute(raise_on_error=False)
         except (redis.RedisError, OSError) as error:
             self.layout.note_silence(node, time.monotonic())
+            if isinstance(error, redis.TimeoutError):
+                self.layout.note_hanging(node, time.monotonic())
             found = [error] * len(numbers)
         for number, answer in zip(numbers, found, strict=True):
             answers[number] = answer

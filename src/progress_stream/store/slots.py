@@ -17,6 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
+    ConnectionError,
     MovedError,
     TryAgainError,
 )
@@ -34,6 +35,8 @@ _LEAST_TRIES: Final = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 #: For so long a node that did not answer is asked for the map after all others.
 _SILENT_SECONDS: Final = 5.0
+#: And sent nothing: each who waits for it in vain would take its time-out from those who ask others.
+HUNG_SECONDS: Final = 5.0
 #: Between two questions for the map.
 _ASK_SECONDS: Final = 0.1
 _KEYLESS: Final = frozenset({"TIME", "PING", "SCRIPT LOAD"})
@@ -104,6 +107,7 @@ class Layout:
         self._stale = True
         self._asked_at = float("-inf")
         self._silent_until: dict[Address, float] = {}
+        self._hung_until: dict[Address, float] = {}
 
     def owner(self, slot: int) -> Address | None:
         return self._owners[slot]
@@ -152,6 +156,16 @@ class Layout:
 
     def note_silence(self, node: Address, now: float) -> None:
         self._silent_until[node] = now + _SILENT_SECONDS
+
+    def note_hanging(self, node: Address, now: float) -> None:
+        """It took a question and did not answer in time, or not even the connection."""
+        self._hung_until[node] = now + HUNG_SECONDS
+        self.note_silence(node, now)
+
+    def check(self, node: Address, now: float) -> None:
+        """Raises ConnectionError for a node that hung a moment ago."""
+        if self._hung_until.get(node, now) > now:
+            raise ConnectionError("the node did not answer a moment ago")
 
     def takes(self, view: View) -> bool:
         """True when this view settles it. One cut off from the others still shows what was: it is healthy no more, or older."""

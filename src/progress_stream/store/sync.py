@@ -66,6 +66,11 @@ class SyncStore:
         except FAILURES as error:
             raise mapped(error) from error
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether it is several servers, of which one can be away."""
+        return self._cluster is not None
+
     def shard_of(self, job: str) -> Address | None:
         """Which server holds it, as far as is known; None for a store that is one server."""
         return (

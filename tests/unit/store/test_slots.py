@@ -6,6 +6,7 @@ from redis import exceptions
 from progress_stream.addresses import Address
 from progress_stream.store.keys import PARTITIONS, Keys
 from progress_stream.store.slots import (
+    HUNG_SECONDS,
     SLOTS,
     Journey,
     Layout,
@@ -112,6 +113,16 @@ def test_the_map_is_asked_for_where_it_is_in_doubt_and_not_all_the_time(layout: 
     order = layout.to_ask(100)
     assert ({ONE, TWO, Address("replica", 9)}, ONE) == (set(order), order[-1])
     assert not layout.is_due(100.01)
+
+
+def test_a_node_that_hung_takes_nobody_s_time_for_a_while(layout: Layout) -> None:
+    """Others are asked meanwhile; then it is tried again."""
+    layout.note_hanging(ONE, 100)
+
+    with pytest.raises(exceptions.ConnectionError):
+        layout.check(ONE, 100.1)
+    layout.check(TWO, 100.1)
+    layout.check(ONE, 100 + HUNG_SECONDS)
 
 
 def test_each_node_has_a_tag_of_its_own(layout: Layout) -> None:
