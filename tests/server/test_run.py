@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -17,11 +18,14 @@ import pytest
 import uvloop
 
 from progress_stream.errors import InvalidInput
+from progress_stream.server import run
+from progress_stream.server.notify import Systemd
 from progress_stream.server.run import drain_of, listen, make_server, serve_async, url_of
 from progress_stream.settings import Settings
 
 from .application import FIRST, Application, Failing, eventually
 from .conftest import Serve, read_all, read_until, split
+from .test_notify import Listening
 
 ROOT = Path(__file__).parents[2]
 DRAINING = b"event: draining\ndata: {}\n\n"
@@ -30,9 +34,13 @@ DRAINING = b"event: draining\ndata: {}\n\n"
 class Process:
     """The serving process, and one open stream."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, **env: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.server.process", mode], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.server.process", mode],
+            cwd=ROOT,
+            env=os.environ | env,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         self.lines = self.process.stdout
@@ -97,6 +105,50 @@ def test_a_second_signal_forces_the_exit(started: list[Process]) -> None:
     assert 0 == running.process.wait(3)
 
 
+def test_systemd_is_told_of_a_process_life(started: list[Process], tmp_path: Path) -> None:
+    """Ready, alive, and stopping; a reload is answered, though one process alone cannot do it."""
+    systemd = Listening(str(tmp_path / "notify"))
+    started.append(running := Process("drain", NOTIFY_SOCKET=systemd.address, WATCHDOG_USEC="300000"))
+
+    assert "serving" == systemd.until("READY")["STATUS"]
+    for _ in range(3):
+        systemd.until("WATCHDOG")
+    running.process.send_signal(signal.SIGHUP)
+    assert "MONOTONIC_USEC" in systemd.until("RELOADING")
+    assert "nothing was reloaded" in systemd.until("READY")["STATUS"]
+    running.process.send_signal(signal.SIGTERM)
+    assert "EXTEND_TIMEOUT_USEC" in systemd.until("STOPPING")
+    assert 0 == running.process.wait(10)
+    systemd.socket.close()
+
+
+@pytest.mark.parametrize("patience", [0.3, 60])
+def test_ready_is_said_when_it_is_so_or_patience_has_ended(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, patience: float
+) -> None:
+    """Without Redis a restart would help nobody: a start does not fail for it."""
+    monkeypatch.setattr(run, "PATIENCE_SECONDS", patience)
+    systemd = Listening(str(tmp_path / "notify"))
+    faults = ["Redis does not answer"]
+
+    async def fault() -> str | None:
+        return faults[0] if faults else None
+
+    app = Application()
+    app.state.fault = fault
+    serving = serve(app, options={"systemd": Systemd(systemd.address)})
+    if patience < 1:
+        assert "not ready yet: Redis does not answer" == systemd.message()["STATUS"]
+    time.sleep(1)
+    assert systemd.is_silent
+    faults.clear()
+
+    assert {"READY": "1", "STATUS": "serving"} == systemd.message()
+    serving.server.stop()
+    assert "STOPPING" in systemd.message()
+    systemd.socket.close()
+
+
 def test_a_shutdown_is_told_once_and_everything_exits(serve: Serve) -> None:
     """Open, failing and stalled streams alike: none keeps the server from its exit."""
     serving = serve(write_stall_seconds=60)
@@ -153,7 +205,7 @@ def test_requests_are_served_while_it_drains(serve: Serve) -> None:
 def test_it_serves_in_a_running_loop_too() -> None:
     """`dev` has other things in the same loop; port 0 says which port it is."""
 
-    async def run() -> bytes:
+    async def ask() -> bytes:
         urls: asyncio.Queue[str] = asyncio.Queue()
         task = asyncio.create_task(
             serve_async(Application(), Settings(), "127.0.0.1", 0, on_listening=urls.put_nowait)
@@ -169,7 +221,7 @@ def test_it_serves_in_a_running_loop_too() -> None:
 
     for loop_factory in (asyncio.new_event_loop, uvloop.new_event_loop):
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            assert FIRST in runner.run(run())
+            assert FIRST in runner.run(ask())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -106,7 +107,10 @@ def create_app(
     # EventSource follows a redirect, and asks the first address again at each reconnect.
     app.router.redirect_slashes = False
     app.state.parts = built
+    # For the server that runs it, which may be any other too.
     app.state.drain = built.drain
+    app.state.send_away = built.send_away
+    app.state.fault = partial(health.fault_of, built)
     app.state.admin = admin_app(built)
     return app
 

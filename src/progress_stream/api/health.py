@@ -23,13 +23,14 @@ async def healthz(request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """200 while Redis answers, an event published here has come back, and nobody has asked this process to end."""
-    fault = await _fault(parts_of(request))
+    fault = await fault_of(parts_of(request))
     if fault is None:
         return JSONResponse({"status": "ready"}, headers={"Cache-Control": "no-store"})
     return Problem(503, "not-ready", "Not ready", fault).response()
 
 
-async def _fault(parts: Parts) -> str | None:
+async def fault_of(parts: Parts) -> str | None:
+    """Why it should be sent no requests; None where it should."""
     if parts.leaving:
         return "draining: this process ends soon"
     try:

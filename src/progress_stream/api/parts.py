@@ -94,6 +94,10 @@ class Parts:
         """Fail `readyz` at once; send streams away only when load balancers have had the time to see it."""
         self.leaving = True
         await asyncio.sleep(self.settings.ready_seconds)
+        await self.send_away()
+
+    async def send_away(self) -> None:
+        """Send every stream away over DRAIN_SECONDS: its client goes on at another process."""
         await self.hub.drain(self.settings.drain_seconds)
 
 

@@ -87,6 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._body_bytes = 0
         self._body_since: float | None = None
+        self._leaving = False
 
     @classmethod
     def _wheel_for(cls, loop: asyncio.AbstractEventLoop) -> Wheel:
@@ -115,6 +116,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._drop_stall()
         super().resume_writing()
+
+    def leave(self) -> None:
+        """Say `Connection: close` with the next answer: what this client asks after it is for another process."""
+        self._leaving = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        if self._idle:
+            self.transport.close()
 
     def _forget_deadlines(self) -> None:
         for deadline in (self._head_overdue, self._body_overdue, self._linger_over):
@@ -182,6 +193,8 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = app  # the connection must not hold what holds the connection
+        if self._leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     async def answer(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Here and not around the application, so that no middleware stands outside."""
