@@ -259,7 +259,7 @@ def _registry() -> CollectorRegistry:
     from prometheus_client import CollectorRegistry
 
     known()
-    _bury_dead(Path(folder))
+    bury_dead()
     registry = CollectorRegistry()
     registry.register(_Shared(folder))
     return registry
@@ -287,9 +287,12 @@ class _Shared:
         return [metric for metric in every if metric.name.startswith(PREFIX)]
 
 
-def _bury_dead(folder: Path) -> None:
+def bury_dead() -> None:
     """A gauge of a process that was killed would count for ever: its file goes. Counters stay, as they must."""
-    for file in folder.glob("gauge_live*_*.db"):
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        return
+    for file in Path(folder).glob("gauge_live*_*.db"):
         found = re.fullmatch(r"gauge_live\w+_(\d+)", file.stem)
         if found is not None and not _lives(int(found[1])):
             with contextlib.suppress(OSError):
