@@ -47,14 +47,15 @@ class WebProcess:
         settings: Settings,
         secret: str,
         folder: Path,
-        *,
+        *options: str,
         ready_seconds: float = 0,
         drain_seconds: float = 0,
         env: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._port = _free_port()
+        self._options = options
+        self._port = free_port()
         self._process: Guarded | None = None
         self._env = {
             "PROGRESS_STREAM_REDIS_URL": str(settings.redis_url),
@@ -85,6 +86,7 @@ class WebProcess:
         """Returns once it answers."""
         command = [
             sys.executable, "-m", "progress_stream.cli.main", "serve", "--port", str(self._port),
+            *self._options,
         ]  # fmt: skip
         self._process = Guarded(
             command, folder=self._folder, log=self._folder / "serve.log", env=os.environ | self._env
@@ -142,7 +144,7 @@ def kill_subscriptions(client: redis.Redis) -> int:
     return killed
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
