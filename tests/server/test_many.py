@@ -34,7 +34,12 @@ class Many:
         folder.mkdir(exist_ok=True)
         self.systemd = Listening(str(folder / "notify"))
         self.log = folder / "log"
-        chosen = {"PROGRESS_STREAM_READY_SECONDS": "0", "PROGRESS_STREAM_DRAIN_SECONDS": "0"}
+        chosen = {
+            "PROGRESS_STREAM_READY_SECONDS": "0",
+            "PROGRESS_STREAM_DRAIN_SECONDS": "0",
+            # What it leaves behind when it is killed.
+            "TMPDIR": str(folder),
+        }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.server.many_processes", *arguments],

@@ -122,6 +122,31 @@ def test_systemd_is_told_of_a_process_life(started: list[Process], tmp_path: Pat
     systemd.socket.close()
 
 
+def test_who_is_connected_is_answered_once_more_where_others_take_over(serve: Serve) -> None:
+    """New connections are not taken; the next answer is the last; who asks nothing is closed, and streams go on."""
+    serving = serve()
+    asking, idle, half = serving.connect(), serving.ask("/plain"), serving.connect()
+    read_until(idle, b"plain 0")
+    stream = serving.ask("/open")
+    begun = read_until(stream, FIRST + b"\r\n")
+    serving.call(run.stop_accepting, serving.server)
+    with pytest.raises(ConnectionRefusedError):
+        serving.connect()
+
+    asking.sendall(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, headers, body = split(read_all(asking))
+    assert (b"HTTP/1.1 200 OK", b"close", b"plain 0") == (status, headers[b"connection"], body)
+    half.sendall(b"GET /plain HTTP/1.1\r\nHo")
+    eventually(lambda: any(one._in_head for one in run._requests_of(serving.server)))
+    serving.call(run.close_idle, serving.server)
+    assert b"" == read_all(idle)
+    half.sendall(b"st: x\r\n\r\n")
+    assert b"plain 0" == split(read_all(half))[2]
+
+    serving.server.stop()
+    assert FIRST + DRAINING == split(begun + read_all(stream))[2]
+
+
 @pytest.mark.parametrize("patience", [0.3, 60])
 def test_ready_is_said_when_it_is_so_or_patience_has_ended(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, patience: float
