@@ -55,6 +55,32 @@ def test_serve_refuses_what_it_cannot_run_with(env: dict[str, str], name: str) -
     assert "hunter2" not in done.stderr
 
 
+@pytest.mark.contract("serve")
+@pytest.mark.parametrize("options", [(), ("--processes", "2")])
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (None, "--env-file: "),
+        (b"\xff", "is not UTF-8"),
+        (b"PROGRESS_STREAM_BODY_BYTES=many", "PROGRESS_STREAM_BODY_BYTES: "),
+        (b"PROGRESS_STREAM_REDIS_URL=", "PROGRESS_STREAM_JWT_SECRET: is not set"),
+    ],
+)
+def test_serve_refuses_a_file_that_it_cannot_use(
+    tmp_path: Path, options: tuple[str, ...], text: bytes | None, fault: str
+) -> None:
+    """As it refuses the environment, which wins over the file."""
+    file = tmp_path / "settings.env"
+    if text is not None:
+        file.write_bytes(text)
+    done = run("serve", "--port", "0", "--env-file", str(file), *options, env=REDIS)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert 1 == len(done.stderr.splitlines()), done.stderr
+    assert fault in done.stderr
+    assert "allowed: " in done.stderr
+
+
 @pytest.mark.contract("token")
 @pytest.mark.parametrize(
     "options", [("--sub", "a", "--scope", "jobs:everything"), ("--sub", "a", "--seconds", "0")]

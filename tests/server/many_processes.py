@@ -1,7 +1,8 @@
 """Many serving processes of a small application, for real signals: `python -m tests.server.many_processes COUNT [broken|flawed]`.
 
 Each process names itself at `/whoami`, and hangs for good at `/hang`; `broken` ones cannot be made, `flawed` ones end at once.
-READY_SECONDS and DRAIN_SECONDS come from the environment, as does the file whose text is a setting: `/setting`.
+READY_SECONDS and DRAIN_SECONDS come from the environment, as does the file whose text is a setting (`/setting`), and that which
+makes all `flawed` as long as it is there.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Named(Application):
 
 
 def make(settings: Settings) -> Application:
+    if Path(os.environ.get("FLAW_FILE", "no such file")).exists():
+        sys.exit(9)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     return Named(settings)
 

@@ -124,7 +124,11 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serving(setting: Path) -> Iterator[Many]:
     """Two processes that go on through several tests, whatever those do to them."""
     setting.write_text("first")
-    env = {"PROGRESS_STREAM_READY_SECONDS": "2", "PROGRESS_STREAM_DRAIN_SECONDS": "1"}
+    env = {
+        "PROGRESS_STREAM_READY_SECONDS": "2",
+        "PROGRESS_STREAM_DRAIN_SECONDS": "1",
+        "FLAW_FILE": str(setting.with_suffix(".flaw")),
+    }
     many = Many(setting.parent, "2", SETTING_FILE=str(setting), WATCHDOG_USEC="500000", **env).started()
     assert {"READY": "1", "STATUS": "serving with 2 processes"} == many.systemd.until("READY")
     yield many
@@ -152,6 +156,24 @@ def test_a_process_that_is_killed_is_started_again(many: Many) -> None:
 
     assert first - {killed} < now
     until(lambda: int(many.ask("/whoami")) in now - first)
+
+
+def test_one_that_cannot_start_again_ends_nobody_and_is_tried_again(many: Many, setting: Path) -> None:
+    """Less and less often: what keeps it from starting may pass, and the other serves."""
+    flaw = setting.with_suffix(".flaw")
+    flaw.touch()
+    killed, failed = min(many.children), many.log.read_text().count("ended with status 9")
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: many.log.read_text().count("ended with status 9") >= failed + 2, what=many.log.read_text)
+    assert many.ask("/setting")
+    flaw.unlink()
+    answered: set[int] = set()
+
+    def both_answer() -> bool:
+        answered.add(int(many.ask("/whoami")))
+        return len(answered & many.children) == 2
+
+    until(both_answer, seconds=PATIENCE_SECONDS, what=many.log.read_text)
 
 
 def test_one_that_hangs_is_started_again_and_one_that_is_slow_is_not(many: Many) -> None:
@@ -227,7 +249,9 @@ def test_the_watchdog_is_fed_while_the_supervisor_looks(many: Many) -> None:
 
 
 @pytest.mark.contract("serve")
-@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+@pytest.mark.parametrize(
+    ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)]
+)
 def test_one_signal_drains_all_processes(start: Start, number: signal.Signals, to_all: bool) -> None:
     """Whether the supervisor alone gets it or, as from a terminal, each process: streams end whole, and it is no failure."""
     many = start("2", PROGRESS_STREAM_DRAIN_SECONDS="1").started()
@@ -256,6 +280,8 @@ def test_a_second_signal_ends_all_processes_now(start: Start) -> None:
         many.process.send_signal(signal.SIGTERM)
 
         assert (0, "served\n") == many.ends()
+    # By themselves, and not killed for it.
+    assert 1 + 2 == many.log.read_text().count("exiting now")
 
 
 def test_no_process_outlives_its_supervisor(start: Start) -> None:

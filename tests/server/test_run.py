@@ -123,7 +123,7 @@ def test_systemd_is_told_of_a_process_life(started: list[Process], tmp_path: Pat
 
 
 def test_who_is_connected_is_answered_once_more_where_others_take_over(serve: Serve) -> None:
-    """New connections are not taken; the next answer is the last; who asks nothing is closed, and streams go on."""
+    """New connections are not taken; the next answer is the last; who has not asked yet is waited for, and streams go on."""
     serving = serve()
     asking, idle, half = serving.connect(), serving.ask("/plain"), serving.connect()
     read_until(idle, b"plain 0")
@@ -137,14 +137,16 @@ def test_who_is_connected_is_answered_once_more_where_others_take_over(serve: Se
     status, headers, body = split(read_all(asking))
     assert (b"HTTP/1.1 200 OK", b"close", b"plain 0") == (status, headers[b"connection"], body)
     half.sendall(b"GET /plain HTTP/1.1\r\nHo")
-    eventually(lambda: any(one._in_head for one in run._requests_of(serving.server)))
-    serving.call(run.close_idle, serving.server)
-    assert b"" == read_all(idle)
+    waiting = asyncio.run_coroutine_threadsafe(run.all_have_asked(serving.server, 60), serving.loop)
+    with pytest.raises(TimeoutError):
+        waiting.result(0.5)
     half.sendall(b"st: x\r\n\r\n")
     assert b"plain 0" == split(read_all(half))[2]
+    waiting.result(20)
 
     serving.server.stop()
     assert FIRST + DRAINING == split(begun + read_all(stream))[2]
+    assert b"" == read_all(idle)
 
 
 @pytest.mark.parametrize("patience", [0.3, 60])

@@ -94,11 +94,11 @@ class Parts:
         """Fail `readyz` at once; send streams away only when load balancers have had the time to see it."""
         self.leaving = True
         await asyncio.sleep(self.settings.ready_seconds)
-        await self.send_away()
+        await self.hub.drain(self.settings.drain_seconds)
 
     async def send_away(self) -> None:
-        """Send every stream away over DRAIN_SECONDS: its client goes on at another process."""
-        await self.hub.drain(self.settings.drain_seconds)
+        """Send every stream away over DRAIN_SECONDS, for others to take. Who comes meanwhile is not refused."""
+        await self.hub.send_all_away(self.settings.drain_seconds)
 
 
 class Announced:

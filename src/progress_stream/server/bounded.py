@@ -123,9 +123,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
 
-    def close_if_idle(self) -> None:
-        if self._idle:
-            self.transport.close()
+    @property
+    def has_asked(self) -> bool:
+        """A request's head has come whole, at some time."""
+        return self.cycle is not None
 
     def _forget_deadlines(self) -> None:
         for deadline in (self._head_overdue, self._body_overdue, self._linger_over):

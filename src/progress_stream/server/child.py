@@ -35,8 +35,8 @@ from ..errors import ProgressStreamError
 from ..settings import Settings
 from .run import (
     DrainingServer,
+    all_have_asked,
     allow_files,
-    close_idle,
     config_of,
     inside_of,
     leave_seconds,
@@ -194,15 +194,14 @@ class ReplaceableServer(DrainingServer):
         return await super().on_tick(counter)
 
     async def _give_way(self) -> None:
-        """`readyz` stays as it is: it speaks for the address, where others are ready."""
+        """Nobody is refused meanwhile, and `readyz` stays as it is: it speaks for the address, where others are ready."""
         self._stop_accepting()
         await asyncio.sleep(self._settings.ready_seconds)
-        # Once more, for who was being accepted meanwhile.
-        self._stop_accepting()
-        # From now on streams are refused here; who has asked nothing all the time must not ask here for one.
-        close_idle(self)
+        self._stop_accepting()  # once more, for who was being accepted meanwhile
         if (send_away := send_away_of(self.config.app)) is not None:
             await send_away()
+        # Who was connected and has not asked yet would find the connection closed. Their own deadline for it ends this.
+        await all_have_asked(self, self._settings.header_seconds)
 
     def _stop_accepting(self) -> None:
         stop_accepting(self)

@@ -316,10 +316,11 @@ def stop_accepting(server: uvicorn.Server) -> None:
         connection.leave()
 
 
-def close_idle(server: uvicorn.Server) -> None:
-    """Close connections on which nothing is asked; streams stay."""
-    for connection in _requests_of(server):
-        connection.close_if_idle()
+async def all_have_asked(server: uvicorn.Server, seconds: float) -> None:
+    """Wait so long at most for those who are connected to ask something. Who has been answered needs no waiting for."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not all(one.has_asked for one in _requests_of(server)):  # noqa: ASYNC110 # sockets set no Event
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _requests_of(server: uvicorn.Server) -> list[BoundedProtocol]:

@@ -117,6 +117,10 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """Send every stream away in batches over so many seconds; new ones are refused from now on."""
         self.draining = True
+        await self.send_all_away(seconds)
+
+    async def send_all_away(self, seconds: float) -> None:
+        """Those who are here now, in batches; others may come."""
         await self._end_all(seconds, self.send_away)
 
     async def _end_all(self, seconds: float, end: Callable[[Client], None]) -> None:
