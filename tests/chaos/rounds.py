@@ -196,10 +196,7 @@ class Round:
             outcome.gaps += gaps
 
     def _audit(self, outcome: Outcome, made: Stage, appender: Appender) -> None:
-        kept = {
-            id: data.get("data")
-            for id, _, data in entries_of(made, appender.job)
-        }
+        kept = {id: data.get("data") for id, _, data in entries_of(made, appender.job)}
         outcome.faults += [f"job {appender.job}: {text}" for text in appender.wrong(kept)]
         outcome.refused += appender.refused
         outcome.unknown += appender.unknown
