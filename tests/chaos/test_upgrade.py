@@ -29,7 +29,7 @@ from tests.chaos.faults import PATIENCE_SECONDS, WebProcess
 from tests.chaos.history import History
 from tests.chaos.rounds import entries_in
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
-from tests.proxies.setups import balancer
+from tests.proxies.standing import balancer
 from tests.support.server import SECRET, Site
 from tests.support.workers import Workers
 

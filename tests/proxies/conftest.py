@@ -11,7 +11,7 @@ from tests.cli.processes import Running, run, until
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if here in item.path.parents and item.get_closest_marker("long") is None:
             item.add_marker(pytest.mark.slow)
 
 

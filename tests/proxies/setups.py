@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,42 +55,11 @@ listen all
 """
 
 
-#: As docs/operations.md has it: who is not ready gets no new request, and what could not be sent goes to another.
-BALANCER = """
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    option httpchk GET /readyz
-    http-check expect status 200
-    option redispatch
-    retries 3
-    default-server check inter 200ms fall 1 rise 1
-listen all
-    bind 127.0.0.1:{port}
-    balance leastconn
-    {servers}
-"""
-
-
-@contextmanager
-def balancer(urls: Sequence[str], folder: Path) -> Iterator[str]:
-    """The URL of an HAProxy before several servers, which asks each whether it is ready."""
-    folder.mkdir(parents=True)
-    port = _free_port()
-    config = folder / "haproxy.cfg"
-    servers = "\n    ".join(f"server web{n} {urlsplit(url).netloc}" for n, url in enumerate(urls))
-    config.write_text(BALANCER.format(port=port, servers=servers))
-    with _running([_program("haproxy"), "-db", "-f", str(config)], port, folder) as address:
-        yield address
-
-
 @contextmanager
 def nginx(url: str, folder: Path, directives: str, *, kept: int = 0) -> Iterator[str]:
     """The URL of an nginx before the server at `url`, with these directives for every path; it keeps so many connections to it."""
     folder.mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     config = folder / "nginx.conf"
     address = urlsplit(url).netloc
     upstream = f"upstream kept {{ server {address}; keepalive {kept}; }}" if kept else ""
@@ -98,8 +67,8 @@ def nginx(url: str, folder: Path, directives: str, *, kept: int = 0) -> Iterator
     config.write_text(
         NGINX.format(folder=folder, port=port, target=target, directives=directives, upstream=upstream)
     )
-    with _running(
-        [_program("nginx"), "-e", f"{folder}/error.log", "-c", str(config)], port, folder
+    with _answering(
+        [program("nginx"), "-e", f"{folder}/error.log", "-c", str(config)], port, folder
     ) as address:
         yield address
 
@@ -108,27 +77,36 @@ def nginx(url: str, folder: Path, directives: str, *, kept: int = 0) -> Iterator
 def haproxy(url: str, folder: Path, *, defaults: str, directives: str = "") -> Iterator[str]:
     """The URL of an HAProxy before the server at `url`."""
     folder.mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     config = folder / "haproxy.cfg"
     config.write_text(
         HAPROXY.format(port=port, target=urlsplit(url).netloc, defaults=defaults, directives=directives)
     )
-    with _running([_program("haproxy"), "-db", "-f", str(config)], port, folder) as address:
+    with _answering([program("haproxy"), "-db", "-f", str(config)], port, folder) as address:
         yield address
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     return found or lacking(name)
 
 
 @contextmanager
-def _running(command: list[str], port: int, folder: Path) -> Iterator[str]:
+def _answering(command: list[str], port: int, folder: Path) -> Iterator[str]:
+    with running(command, port, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running(
+    command: list[str], port: int, folder: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process, from when it listens at the port; gone afterwards."""
     with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
     try:
         _wait_for(port, process, folder)
-        yield f"http://127.0.0.1:{port}"
+        yield process
     finally:
         process.terminate()
         try:
@@ -148,7 +126,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None
         time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

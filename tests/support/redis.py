@@ -59,7 +59,7 @@ class RedisServer:
         self._process: Guarded | None = None
         self._authority = folder / "server.crt" if tls else None
         if tls:
-            _make_certificate(folder)
+            make_certificate(folder)
 
     @property
     def pid(self) -> int:
@@ -210,7 +210,7 @@ def free_port() -> int:
         return port
 
 
-def _make_certificate(folder: Path) -> None:
+def make_certificate(folder: Path) -> None:
     """`server.crt` and `server.key` for 127.0.0.1: its own authority, for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
