@@ -178,14 +178,14 @@ MANY_EVENTS: Final = 10
 async def many(site: Site, proxy: Standing, count: int) -> Outcome:
     """All at once, and the job ends only when all are there."""
     all_are_in = threading.Event()
-    program = Program(site.settings, MANY_EVENTS, 2, before_end=lambda: all_are_in.wait(50)).start()
+    program = Program(site.settings, MANY_EVENTS, 2, before_end=lambda: all_are_in.wait(120)).start()
 
     async def look(crowd: Crowd) -> None:
         while crowd.open < count:
             await asyncio.sleep(0.05)
         all_are_in.set()
 
-    crowd = await watching(proxy, program.job, site.token, count, beside=look, seconds=60)
+    crowd = await watching(proxy, program.job, site.token, count, beside=look, seconds=150)
     all_are_in.set()
     program.join()
     return Outcome(crowd, faults_of(crowd.history, OWN_TYPE, MANY_EVENTS))
@@ -240,9 +240,14 @@ async def kills(site: Site, proxy: Standing) -> Outcome:
         await asyncio.to_thread(_until_ready, site.webs[1])
 
 
+def count_of(lasting: float) -> int:
+    """The events of a job that lasts so many seconds."""
+    return int(lasting * 5)
+
+
 async def capped(site: Site, proxy: Standing, lasting: float) -> tuple[Outcome, list[str]]:
     """Every answer ends after some time, whatever is said meanwhile. Also the ids of the events that our Python client gave."""
-    count = int(lasting * 5)
+    count = count_of(lasting)
     program = Program(site.settings, count, lasting).start()
 
     async def ids() -> list[str]:

@@ -122,18 +122,24 @@ def nginx_defaults(urls: Sequence[str], folder: Path, idle: int | None = None) -
 @contextmanager
 def nginx(urls: Sequence[str], folder: Path, idle: int | None = None) -> Iterator[Standing]:
     """Our file, in an nginx that compresses all it can."""
+    with _our_nginx(urls, folder, idle, COMPRESSING) as standing:
+        yield standing
+
+
+@contextmanager
+def _our_nginx(urls: Sequence[str], folder: Path, idle: int | None, http: str = "") -> Iterator[Standing]:
     port = free_port()
     site = filled("nginx.conf", _addresses(urls) | {
         "listen 80;": f"listen 127.0.0.1:{port};",
     }, idle)  # fmt: skip
-    with _nginx(folder, port, site, COMPRESSING) as standing:
+    with _nginx(folder, port, site, http) as standing:
         yield standing
 
 
 @contextmanager
 def nginx_behind_nginx(urls: Sequence[str], folder: Path, idle: int | None = None) -> Iterator[Standing]:
     """Ours behind somebody else's, which compresses all it can."""
-    with nginx(urls, folder / "inner", idle) as inner, _plain_nginx(
+    with _our_nginx(urls, folder / "inner", idle) as inner, _plain_nginx(
         [inner.url], folder / "outer", idle, COMPRESSING, "proxy_http_version 1.1;"
     ) as outer:  # fmt: skip
 
@@ -365,9 +371,32 @@ def haproxy_defaults(urls: Sequence[str], folder: Path) -> Iterator[Standing]:
 
 
 @contextmanager
+def nginx_behind_nginx_defaults(urls: Sequence[str], folder: Path) -> Iterator[Standing]:
+    """The outer one compresses, and the inner one keeps from it that it should not wait."""
+    with (
+        _plain_nginx(urls[:1], folder / "inner", None) as inner,
+        _plain_nginx([inner.url], folder / "outer", None, COMPRESSING) as outer,
+    ):
+        yield outer
+
+
+@contextmanager
 def caddy_defaults(urls: Sequence[str], folder: Path) -> Iterator[Standing]:
+    with _plain_caddy(urls, folder) as standing:
+        yield standing
+
+
+@contextmanager
+def caddy_compressing(urls: Sequence[str], folder: Path) -> Iterator[Standing]:
+    """Also what it should not, and for sure: by default it does where an answer's first bytes are 512 or more."""
+    with _plain_caddy(urls, folder, "encode gzip {\n\t\tminimum_length 1\n\t}") as standing:
+        yield standing
+
+
+@contextmanager
+def _plain_caddy(urls: Sequence[str], folder: Path, more: str = "") -> Iterator[Standing]:
     port = free_port()
-    site = f"http://127.0.0.1:{port} {{\n\treverse_proxy {urlsplit(urls[0]).netloc}\n}}\n"
+    site = f"http://127.0.0.1:{port} {{\n\t{more}\n\treverse_proxy {urlsplit(urls[0]).netloc}\n}}\n"
     with _caddy(folder, port, site) as standing:
         yield standing
 
@@ -393,7 +422,8 @@ def _nothing() -> None:
 
 
 DEFAULTS: Final = {
-    "haproxy": haproxy_defaults, "caddy": caddy_defaults, "apache": apache_defaults, "squid": squid_defaults,
+    "nginx-behind-nginx": nginx_behind_nginx_defaults, "haproxy": haproxy_defaults, "caddy": caddy_defaults,
+    "caddy-encode": caddy_compressing, "apache": apache_defaults, "squid": squid_defaults,
 }  # fmt: skip
 
 #: By name, in the order of the table.
@@ -436,8 +466,9 @@ def _children(pid: int) -> set[str]:
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + 3 * PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"did not come: {what}")
+            # No TimeoutError: whoever watches takes that for the end of its own time.
+            raise RuntimeError(f"did not come: {what}")
         time.sleep(0.02)

@@ -18,7 +18,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from progress_stream.settings import load
-from tests.proxies import checks
+from tests.proxies import checks, setups
 from tests.proxies.origin import origin
 from tests.proxies.standing import DEFAULTS, IDLE_SECONDS, SETUPS, Standing
 from tests.support.redis import RedisServer
@@ -28,24 +28,54 @@ HEAD: Final = (
     "proxy", "events late by", "of 20 bytes", f"idle {checks.SILENCE_SECONDS:.0f} s of {IDLE_SECONDS} s", "resumes", "watchers",
     "two reloads", "a server killed",
 )  # fmt: skip
+CAPS_HEAD: Final = ("cap", "job", "cuts a watcher", "watchers", "`progress_stream.watch`")
+#: After how many seconds each answer is cut, and how long the job lasts.
+CAPS: Final = ((15.0, 34.0), (1.0, 12.0))
 LOST: Final = "**LOST**"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proxies.table", description=__doc__)
     parser.add_argument("--watchers", type=int, default=1_000)
-    parser.add_argument("--only", default=",".join(SETUPS), help="names, comma-separated")
+    parser.add_argument("--only", help="one name, `defaults` or `caps`")
     options = parser.parse_args()
-    print(_row(HEAD), _row(["---"] * len(HEAD)), sep="\n", flush=True)
-    lost = 0
     with _site() as (site, silent, folder):
+        rows = list(_shown(HEAD, _proxies(site, silent, folder, options.watchers, options.only)))
+        if options.only in {None, "caps"}:
+            print()
+            rows += _shown(CAPS_HEAD, _caps(site))
+    return 1 if any(LOST in cell for row in rows for cell in row) else 0
+
+
+def _shown(head: tuple[str, ...], rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Each as soon as it is there."""
+    print(_row(head), _row(["---"] * len(head)), sep="\n", flush=True)
+    for row in rows:
+        print(_row(row), flush=True)
+        yield row
+
+
+def _proxies(
+    site: checks.Site, silent: Standing, folder: Path, watchers: int, only: str | None
+) -> Iterator[list[str]]:
+    if only in {None, "defaults"}:
         for name in DEFAULTS:
-            print(_row(_as_it_comes(name, site, silent, folder)), flush=True)
-        for name in options.only.split(","):
-            row = _one(name, site, silent, folder, options.watchers)
-            lost += sum(LOST in cell for cell in row)
-            print(_row(row), flush=True)
-    return 1 if lost else 0
+            yield _as_it_comes(name, site, silent, folder)
+    for name in SETUPS:
+        if only in {None, name}:
+            yield _one(name, site, silent, folder, watchers)
+
+
+def _caps(site: checks.Site) -> Iterator[list[str]]:
+    for seconds, lasting in CAPS:
+        with setups.capping(site.urls[0], seconds) as url:
+            found, ids = asyncio.run(checks.capped(site, Standing(url, lambda: None), lasting))
+        cuts = [seen.broken for seen in found.crowd.history.watchers]
+        same = len(ids) == len(set(ids)) == checks.count_of(lasting)
+        yield [
+            f"{seconds:.0f} s", f"{lasting:.0f} s, {checks.count_of(lasting)} events", f"{min(cuts)} to {max(cuts)}",
+            "exact" + _judged(found.faults), "exact" if same else LOST,
+        ]  # fmt: skip
 
 
 @contextmanager
@@ -117,12 +147,10 @@ def _many(found: checks.Outcome, watchers: int) -> str:
 
 
 def _cut(found: checks.Outcome) -> str:
-    """How many of the watchers' streams ended, and the longest that one of them heard nothing."""
+    """How many streams were cut, and the longest that one of them heard nothing."""
     cut = found.crowd.connects - checks.FEW
     refused = f", {found.answers}" if found.answers else ""
-    return f"{cut} of {checks.FEW} cut, silent {found.crowd.longest_silence:.1f} s{refused}" + _judged(
-        found.faults
-    )
+    return f"{cut} cut, silent {found.crowd.longest_silence:.1f} s{refused}" + _judged(found.faults)
 
 
 def _judged(faults: list[checks.Fault]) -> str:

@@ -21,6 +21,8 @@ from tests.support.server import SECRET
 
 #: After the direct way.
 LATE_MS = 100.0
+#: As they come.
+LATE = {"nginx-behind-nginx", "haproxy", "caddy-encode"}
 #: An nginx that compresses all it can stands in these; Apache's file keeps its compressor from streams.
 COMPRESSED = {"nginx", "nginx-behind-nginx", "squid"}
 
@@ -118,7 +120,7 @@ def test_200_watchers_at_once(site: checks.Site, stage: Stage) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_1000_watchers_at_once(site: checks.Site, stage: Stage) -> None:
     """Each gets everything."""
     found = asyncio.run(checks.many(site, stage.proxy, 1_000))
@@ -146,13 +148,14 @@ def test_a_web_server_that_is_killed_loses_nothing(site: checks.Site, stage: Sta
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_as_it_comes(site: checks.Site, silent: Standing, tmp_path: Path, name: str) -> None:
-    """HAProxy keeps each event for 200 ms, which its file mends; the others do as well without theirs."""
+    """Some keep events, each for 200 ms or all of them to the end, which our files mend; the others do as well without theirs."""
     setup = DEFAULTS[name]
     with setup(site.urls, tmp_path / "proxy") as proxy, setup([silent.url], tmp_path / "bare") as bare:
         found = asyncio.run(checks.prompt(site, proxy, bare, silent))
 
     assert [] == found.faults
-    assert (name == "haproxy") == (found.late_ms > LATE_MS) == (found.small_ms > LATE_MS)
+    assert (name in LATE) == (found.small_ms > LATE_MS)
+    assert name in LATE or found.late_ms < LATE_MS
 
 
 @pytest.mark.xdist_group("proxy-capped")
@@ -170,8 +173,8 @@ def test_a_cap_on_every_answer_loses_nothing(site: checks.Site) -> None:
         (long, long_ids), (short, short_ids) = asyncio.run(both(stack))
 
     assert [] == long.faults + short.faults
-    assert min(seen.broken for seen in long.crowd.history.watchers) >= 2
-    assert min(seen.broken for seen in short.crowd.history.watchers) >= 8
+    assert min(seen.broken for seen in long.crowd.history.watchers) >= 1
+    assert min(seen.broken for seen in short.crowd.history.watchers) >= 5
     for outcome, given in ((long, long_ids), (short, short_ids)):
         saw = [id for id, type, _ in outcome.crowd.history.watchers[0].events if type == checks.OWN_TYPE]
         assert saw == given

@@ -79,7 +79,7 @@ def client(standing: Standing) -> httpx.AsyncClient:
         http2=standing.http2,
         verify=_trusting(standing),
         trust_env=False,
-        timeout=httpx.Timeout(None, connect=10),
+        timeout=httpx.Timeout(None, connect=30),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
     )
 
