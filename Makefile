@@ -38,7 +38,7 @@ manifests:
 	@.venv/bin/python -m tests.manifests
 	@exec .venv/bin/pytest -q $(PYTEST_ARGS) tests/manifests
 
-ONLY ?= flood many resume idle connect append track slow listed whole stored growth listing page spread processes
+ONLY ?= flood many resume idle connect append track slow listed whole stored growth listing page spread processes report shards
 bench:
 	@scripts/setup test
 	@scripts/system-packages bench

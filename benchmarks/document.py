@@ -25,7 +25,8 @@ ROOT: Final = Path(__file__).parents[1]
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 NOTES: Final = ROOT / "docs" / "performance-notes.md"
 SHOWN: Final = (
-    "flood", "many", "resume", "idle", "connect", "slow", "listed", "whole", "append", "track", "stored", "growth", "processes",
+    "flood", "many", "resume", "idle", "connect", "slow", "listed", "whole", "append", "track", "stored", "growth",
+    "processes", "report", "shards",
 )  # fmt: skip
 LIMIT_SECONDS: Final = 300
 HEAD: Final = """\

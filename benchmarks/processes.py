@@ -25,7 +25,7 @@ from . import many
 from .support import machine
 from .support.crowd import Crowd
 from .support.stage import Stage, private_server, stage
-from .support.table import figure, table
+from .support.table import absolute, figure, table
 
 COUNTS: Final = (1, 2, 4)
 WATCHERS: Final = 1_000
@@ -137,6 +137,7 @@ def main() -> None:
             for (load, count), cost in sorted(costs.items(), reverse=True)
         ],
     )
+    absolute("processes_memory", costs["own", 1].mebibytes, "MiB")
     for load in LOADS:
         one = costs[load, 1]
         for count in COUNTS[1:]:
