@@ -6,11 +6,21 @@ import json
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from progress_stream.api.app import create_app
+from progress_stream.settings import load
 from tests.cli.processes import COMMAND, Dev, Running, environment, run, until
+from tests.conftest import BROKER_DB, STORE_DB
+from tests.foreign.strings import HOSTILE
+from tests.support.proxy import Proxy
+from tests.support.redis import RedisServer
+from tests.support.server import SECRET, Site, serving
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -27,8 +37,7 @@ def as_typed(commands: str, port: str) -> str:
 
 def test_the_readmes_commands_follow_a_job_to_its_end(tmp_path: Path) -> None:
     """Word by word: token, submit, `curl -N`, and the loop that resumes until 204."""
-    _, second_terminal = blocks("sh")
-    (loop,) = blocks("bash")
+    _, second_terminal, loop = blocks("sh")
     with Running("dev", "--port", "0", cwd=tmp_path) as dev:
         url = dev.line("link: ").partition("/?token=")[0]
         commands = as_typed(second_terminal.replace("seconds=20", "seconds=2") + loop, url.rpartition(":")[2])
@@ -36,7 +45,7 @@ def test_the_readmes_commands_follow_a_job_to_its_end(tmp_path: Path) -> None:
         until(lambda: "countdown" in run_curl(url, tmp_path))
 
         done = subprocess.run(
-            ["bash", "-c", commands],
+            ["sh", "-c", commands],
             cwd=tmp_path,
             env=env,
             capture_output=True,
@@ -49,6 +58,69 @@ def test_the_readmes_commands_follow_a_job_to_its_end(tmp_path: Path) -> None:
     types = re.findall(r"^event: (\w+)$", done.stdout, re.MULTILINE)
     assert 2 == types.count("succeeded")  # once by `curl -N`, once by the loop
     assert "http 204" == done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def site(redis_server: RedisServer, namespace: str, tmp_path: Path) -> Iterator[Site]:
+    settings = load(
+        redis_url=redis_server.url(STORE_DB), broker_url=redis_server.url(BROKER_DB), namespace=namespace,
+        data=tmp_path, jwt_secret=SecretStr(SECRET), ready_seconds=0, drain_seconds=0,
+    )  # fmt: skip
+    with redis_server.client(STORE_DB) as client, serving(create_app(settings), settings) as url:
+        yield Site(url, settings, client)
+
+
+@contextmanager
+def looping(url: str, token: str, job: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The README's loop, with a shorter rest; ended with the block."""
+    loop = as_typed(blocks("sh")[2], url.rpartition(":")[2]).replace("sleep 1", "sleep 0.1")
+    shell = subprocess.Popen(
+        ["sh", "-c", loop], cwd=folder, env=environment(TOKEN=token, JOB=job), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield shell
+    finally:
+        shell.kill()
+        shell.wait()
+
+
+def test_the_readmes_loop_loses_and_repeats_nothing_over_cuts(site: Site, tmp_path: Path) -> None:
+    """Cut anywhere, in the middle of events and of ids; half of the job comes while it follows. It ends with the job."""
+    job = site.job()
+    job.start()
+    job.append(count=100)
+    with ExitStack() as open_now:
+        proxy = open_now.enter_context(Proxy(site.url))
+        proxy.cut_after = (1, 6_000)
+        shell = open_now.enter_context(looping(proxy.url, site.token(), job.job, tmp_path))
+        until(lambda: (tmp_path / "last").exists() and (tmp_path / "last").read_text() not in ("0-0\n", ""))
+        for text in HOSTILE.values():
+            job.append("log", message=text)
+        job.append(count=50)
+        job.succeed()
+        out, errors = shell.communicate(timeout=60)
+
+    entries = site.redis.xrange(site.store.commands.keys.events(job.job))
+    stored = [b"event: %b\ndata: %b\nid: %b" % (*fields.values(), id) for id, fields in entries]
+    *printed, last = out.split("\n\n")
+    assert stored == [frame.encode() for frame in printed if "event: position" not in frame]
+    assert "http 204\n" == last
+    assert (0, "") == (shell.returncode, errors)
+    assert len(proxy.streams()) > 5
+
+
+@pytest.mark.parametrize(("token", "job", "code"), [("wrong", "job-1", 401), (None, "job-2", 404)])
+def test_the_readmes_loop_ends_where_it_may_not_see(
+    site: Site, tmp_path: Path, token: str | None, job: str, code: int
+) -> None:
+    """And says which answer ended it."""
+    site.job()
+
+    with looping(site.url, token or site.token(), job, tmp_path) as shell:
+        out, _ = shell.communicate(timeout=20)
+
+    assert f"http {code}\n" == out
 
 
 def run_curl(url: str, folder: Path) -> str:

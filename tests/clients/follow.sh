@@ -1,5 +1,5 @@
 # Follows a stream with curl, and tells each event as its id, type and data between tabs: bash follow.sh URL
-# TOKEN in the environment is the bearer token. The loop is the README's; JSON holds no tab.
+# TOKEN in the environment is the bearer token. JSON holds no tab.
 set -u
 last=0-0 code=000
 until [[ $code == 204 || $code == 40[134] ]]; do
