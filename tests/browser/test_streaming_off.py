@@ -20,6 +20,9 @@ from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Attempt, Site, serving
 from tests.support.switch import Switch
 
+#: Each waits for many polls.
+pytestmark = pytest.mark.slow
+
 POLL_SECONDS = 2
 #: Until every web server has heard of the switch: `docs/operations.md`.
 HEARD_SECONDS = 3
@@ -73,9 +76,7 @@ def report(job: Attempt, page: Page, done: int) -> None:
     expect(page.locator("#count")).to_contain_text(f"{done} of 9", timeout=20_000)
 
 
-@pytest.mark.parametrize(
-    "switched", [switched_by_command, pytest.param(switched_by_setting, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("switched", [switched_by_command, switched_by_setting])
 def test_a_page_polls_within_a_poll_interval_and_streams_again(
     page: Page, settings: Settings, address: Switch, redis_server: RedisServer,
     switched: Callable[[Site, Switch], AbstractContextManager[None]],
