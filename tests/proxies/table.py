@@ -154,7 +154,11 @@ def _cut(found: checks.Outcome) -> str:
 
 
 def _judged(faults: list[checks.Fault]) -> str:
-    return f" {LOST}: {faults[0]}" if faults else ""
+    """Who had not come to the end in time has lost nothing yet."""
+    if all(fault.kind == "unended" for fault in faults):
+        late = {fault.watcher for fault in faults}
+        return f", {len(late)} had not ended in time" if late else ""
+    return f" {LOST}: {next(fault for fault in faults if fault.kind != 'unended')}"
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
