@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dramatiq import Broker
 from dramatiq.brokers.redis import RedisBroker
 
 from progress_stream import ProgressMiddleware, Settings, broker_client, load
@@ -32,13 +33,25 @@ def settings_or_exit() -> Settings:
     return settings
 
 
-def make_broker(settings: Settings) -> RedisBroker:
+def make_broker(settings: Settings) -> Broker:
     """A broker that reports progress. Does not connect yet."""
-    broker = RedisBroker(  # type: ignore[no-untyped-call]
+    url = str(settings.effective_broker_url)
+    broker = _rabbitmq(url) if url.startswith(("amqp://", "amqps://")) else _redis(settings)
+    broker.add_middleware(ProgressMiddleware(settings))
+    return broker
+
+
+def _rabbitmq(url: str) -> Broker:
+    """It gives a dead worker's messages to another at once, by itself."""
+    from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+    return RabbitmqBroker(url=url, confirm_delivery=True)
+
+
+def _redis(settings: Settings) -> Broker:
+    return RedisBroker(  # type: ignore[no-untyped-call]
         client=broker_client(settings, timeout_seconds=TIMEOUT_SECONDS, retries=RETRIES),
         namespace=settings.broker_namespace,
         heartbeat_timeout=HEARTBEAT_MS,
         maintenance_chance=MAINTENANCE_CHANCE,
     )
-    broker.add_middleware(ProgressMiddleware(settings))
-    return broker

@@ -19,7 +19,7 @@ MIN_SECRET_BYTES: Final = 32
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA", "Ed25519")
 
 #: What can hold Dramatiq's queue.
-_BROKERS: Final = "the URL of another Redis: redis://, rediss://, unix://, redis+sentinel://"
+_BROKERS: Final = "the URL of another Redis, or of RabbitMQ: redis://, rediss://, unix://, redis+sentinel://, amqp://, amqps://"
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -38,7 +38,8 @@ class Settings(BaseSettings):
         None, description="where streams and states live: a server, a Cluster, or what Sentinels name"
     )
     broker_url: str | None = Field(
-        None, description="Dramatiq's Redis; its maintenance runs KEYS, hence another database"
+        None,
+        description="Dramatiq's Redis; its maintenance runs KEYS, hence another database. Or amqp://, its RabbitMQ",
     )
     namespace: str = Field(
         "ps", description="begins every key and channel, so that two installations can share a server"
@@ -183,7 +184,7 @@ class Settings(BaseSettings):
             raise ValueError("is not usable; allowed: 1 to 32 of A-Z a-z 0-9 _ . -")
         return name
 
-    @field_validator("redis_url", "broker_url")
+    @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, url: str | None) -> str | None:
         if url:
@@ -192,8 +193,10 @@ class Settings(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _no_cluster(cls, url: str | None) -> str | None:
-        if url is not None and isinstance(where(url), Cluster):
+    def _broker_url(cls, url: str | None) -> str | None:
+        if not url or is_rabbitmq(url):
+            return url or None
+        if isinstance(where(url), Cluster):
             raise ValueError(f"is a Redis Cluster, where Dramatiq's scripts do not run; allowed: {_BROKERS}")
         return url
 
@@ -213,6 +216,8 @@ class Settings(BaseSettings):
         """`broker_url`, or the store's server with the next database. Raises InvalidSetting where there is none."""
         if self.broker_url is None:
             return None if self.redis_url is None else _next_database(self.redis_url)
+        if is_rabbitmq(self.broker_url):
+            return self.broker_url
         if self.redis_url is not None and _is_same(self.broker_url, self.redis_url):
             raise InvalidSetting(
                 "BROKER_URL", "is the store's own database", "another database of it, or another server"
@@ -229,6 +234,11 @@ class Settings(BaseSettings):
     def effective_files_url(self) -> str:
         """`files_url`, or the folder `files` in the data folder."""
         return self.files_url or (self.data.absolute() / "files").as_uri()
+
+
+def is_rabbitmq(url: str) -> bool:
+    """A broker's URL names RabbitMQ, and not Redis."""
+    return urlsplit(url).scheme in {"amqp", "amqps"}
 
 
 def _is_same(broker: str, store: str) -> bool:

@@ -29,7 +29,7 @@ from .errors import (
     UnknownActor,
 )
 from .jobs import Header, State, pack_arguments
-from .settings import Settings
+from .settings import Settings, is_rabbitmq
 from .store.commands import Created
 from .store.connect import sync_client
 from .store.sync import SyncStore
@@ -117,7 +117,7 @@ class Submitter:
         self._store = store
         self._given = broker
         self._claim_ms = int(claim_seconds * 1000)
-        self._made: dict[str, RedisBroker] = {}
+        self._made: dict[str, dramatiq.Broker] = {}
         if broker is None:
             self._broker_of(None)
 
@@ -200,15 +200,16 @@ class Submitter:
         return pack_arguments(args, kwargs, self._settings.event_bytes)
 
     def queue_sizes(self, queues: Collection[tuple[str | None, str]]) -> dict[str, int]:
-        """Messages that wait or are worked on, by queue, each given with what begins its broker's keys. Delayed ones do not count.
+        """Messages that wait or are worked on, by queue, each given with what begins its broker's keys. Delayed ones do not count,
+        nor, at RabbitMQ, those that a worker has fetched.
 
-        Nothing of a broker that is no Redis. Raises BrokerRefused where it does not answer.
+        Nothing of a broker that is neither. Raises BrokerRefused where it does not answer.
         """
         sizes: dict[str, int] = {}
         for namespace, queue in queues:
-            broker = self._broker_of(namespace)
-            if isinstance(broker, RedisBroker):
-                sizes[queue] = sizes.get(queue, 0) + _size(broker, queue)
+            size = _size(self._broker_of(namespace), queue)
+            if size is not None:
+                sizes[queue] = sizes.get(queue, 0) + size
         return sizes
 
     def close(self) -> None:
@@ -223,7 +224,7 @@ class Submitter:
             return self._given
         name = namespace or self._settings.broker_namespace
         if name not in self._made:
-            self._made[name] = redis_broker(self._settings, name)
+            self._made[name] = _sending_broker(self._settings, name)
         return self._made[name]
 
     def _header(self, actor: Announced, submission: Submission) -> Header:
@@ -299,23 +300,58 @@ class Submitter:
             return
 
 
-def redis_broker(settings: Settings, namespace: str) -> RedisBroker:
-    """A broker that only sends: its own client, for Dramatiq's has no retries; and no middleware, for jobs are made here."""
+def _sending_broker(settings: Settings, namespace: str) -> dramatiq.Broker:
+    """A broker that only sends: with no middleware, for jobs are made here. RabbitMQ's has no namespace."""
     url = settings.effective_broker_url
     if url is None:
-        raise InvalidInput(
-            "PROGRESS_STREAM_BROKER_URL", "is not set", "the URL of the Redis that Dramatiq uses"
-        )
+        raise InvalidInput("PROGRESS_STREAM_BROKER_URL", "is not set", "the URL of Dramatiq's broker")
+    return _rabbitmq_broker(url) if is_rabbitmq(url) else _redis_broker(url, namespace)
+
+
+def _redis_broker(url: str, namespace: str) -> RedisBroker:
+    """With a client of our own, for Dramatiq's has no retries."""
     client = sync_client(url, setting="BROKER_URL", timeout_seconds=BROKER_SECONDS, retries=1)
     return RedisBroker(client=client, namespace=namespace, middleware=[])  # type: ignore[no-untyped-call]
 
 
-def _size(broker: RedisBroker, queue: str) -> int:
-    """A message's body stays in this hash until it is acknowledged. Dramatiq's own count adds the delayed ones."""
+def _rabbitmq_broker(url: str) -> dramatiq.Broker:
+    """One that waits until RabbitMQ has the message: else a job would be confirmed whose message never came."""
     try:
-        return int(broker.client.hlen(f"{broker.namespace}:{queue}.msgs"))
+        from dramatiq.brokers.rabbitmq import RabbitmqBroker
+    except ImportError:
+        raise InvalidInput(
+            "PROGRESS_STREAM_BROKER_URL", "needs a client that is not installed", "progress-stream[rabbitmq]"
+        ) from None
+    broker = RabbitmqBroker(url=url, confirm_delivery=True, middleware=[])
+    # Several servers may be named, separated by semicolons.
+    several = broker.parameters if isinstance(broker.parameters, list) else [broker.parameters]
+    for parameters in several:
+        parameters.socket_timeout = parameters.stack_timeout = BROKER_SECONDS
+        parameters.blocked_connection_timeout = BROKER_SECONDS
+    return broker
+
+
+def _size(broker: dramatiq.Broker, queue: str) -> int | None:
+    """None where a broker has no way to tell."""
+    try:
+        if isinstance(broker, RedisBroker):
+            # A message's body stays in this hash until it is acknowledged. Dramatiq's own count adds the delayed ones.
+            return int(broker.client.hlen(f"{broker.namespace}:{queue}.msgs"))
+        if hasattr(broker, "channel"):
+            return _ready_at_rabbitmq(broker, queue)
     except Exception as error:
         raise BrokerRefused("the broker does not tell how long its queues are") from error
+    return None
+
+
+def _ready_at_rabbitmq(broker: Any, queue: str) -> int:
+    """Asked of the queue as it is. A connection that was idle for long is dead without anybody's knowing: one more is tried."""
+    try:
+        found = broker.channel.queue_declare(queue=queue, passive=True)
+    except Exception:
+        del broker.connection
+        found = broker.channel.queue_declare(queue=queue, passive=True)
+    return int(found.method.message_count)
 
 
 def _parsed(text: bytes) -> Announced | None:

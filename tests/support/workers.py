@@ -20,7 +20,7 @@ class Workers:
         self._settings = settings
         self._folder = folder
 
-    def start(self, *, threads: int = 1) -> Path:
+    def start(self, *, threads: int = 1, program: str = "tests.worker.actors") -> Path:
         """One worker process more; its log."""
         settings = self._settings
         env = os.environ | {
@@ -33,7 +33,7 @@ class Workers:
         log = self._folder / f"worker{len(self.started)}.log"
         root = Path(__file__).parents[2]
         command = [
-            sys.executable, "-m", "dramatiq", "tests.worker.actors", "--processes", "1", "--threads", str(threads), "--path", root,
+            sys.executable, "-m", "dramatiq", program, "--processes", "1", "--threads", str(threads), "--path", root,
         ]  # fmt: skip
         with log.open("wb") as target:
             process = subprocess.Popen(

@@ -60,6 +60,18 @@ def test_a_store_that_is_the_broker_s_database_is_refused() -> None:
         load(redis_url="redis://host/3", broker_url="redis://user@host:6379/3")
 
 
+@pytest.mark.contract("BROKER_URL")
+def test_the_broker_may_be_rabbitmq_and_the_store_may_not() -> None:
+    """A virtual host is no number of a database."""
+    settings = load(redis_url="redis://host/3", broker_url="amqps://user@host/jobs")
+
+    assert "amqps://user@host/jobs" == settings.effective_broker_url
+    with pytest.raises(InvalidSetting, match="REDIS_URL: is not a URL of Redis"):
+        load(redis_url="amqp://host")
+    with pytest.raises(InvalidSetting, match=r"BROKER_URL: is not a URL of a broker.*amqp://"):
+        load(broker_url="http://host")
+
+
 def test_the_defaults_are_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing needs to be set but where Redis is."""
     for name in Settings.model_fields:

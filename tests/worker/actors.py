@@ -5,14 +5,22 @@ import os
 import time
 
 import dramatiq
+from dramatiq import Broker
 from dramatiq.brokers.redis import RedisBroker
 
 from progress_stream import ProgressMiddleware, current_job
 
-#: A dead worker's messages come back after a second instead of a minute or ten.
-broker = RedisBroker(
-    url=os.environ["PROGRESS_STREAM_BROKER_URL"], heartbeat_timeout=1_500, maintenance_chance=1_000_000
-)
+
+def _broker(url: str) -> Broker:
+    """Of Redis' a dead worker's messages come back after a second instead of a minute or ten; RabbitMQ's do at once."""
+    if url.startswith("amqp"):
+        from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+        return RabbitmqBroker(url=url, confirm_delivery=True)
+    return RedisBroker(url=url, heartbeat_timeout=1_500, maintenance_chance=1_000_000)
+
+
+broker = _broker(os.environ["PROGRESS_STREAM_BROKER_URL"])
 broker.add_middleware(ProgressMiddleware())
 dramatiq.set_broker(broker)
 logging.getLogger("progress_stream").setLevel(logging.INFO)

@@ -104,7 +104,7 @@ def _named(seen: Observed) -> str:
 
 def _say_redis() -> Iterator[bool]:
     from ...errors import StoreUnavailable
-    from ...settings import load
+    from ...settings import is_rabbitmq, load
 
     settings = load()
     if settings.redis_url is None:
@@ -114,6 +114,9 @@ def _say_redis() -> Iterator[bool]:
 
     servers = {"redis": settings.redis_url, "broker": settings.effective_broker_url}
     for which, address in servers.items():
+        if is_rabbitmq(address or ""):
+            _line(None, which, "not tried: it is RabbitMQ, which keeps Dramatiq's messages on disk")
+            continue
         try:
             found = examine(
                 address or "", replica_wait_ms=settings.replica_wait_ms, setting=f"{which.upper()}_URL"
