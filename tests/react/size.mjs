@@ -9,7 +9,7 @@ const [{ output }] = await build({
   logLevel: "silent",
   build: {
     write: false,
-    lib: { entry: fileURLToPath(new URL("../../web/client/index.js", import.meta.url)), formats: ["es"] },
+    lib: { entry: fileURLToPath(new URL("./node_modules/progress-stream/index.js", import.meta.url)), formats: ["es"] },
     rolldownOptions: { output: { minify: true } },
   },
 });
