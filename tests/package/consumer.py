@@ -10,6 +10,7 @@ from progress_stream import (
     Superseded,
     Upload,
     WatchEvent,
+    broker_client,
     create_app,
     current_job,
     load,
@@ -22,6 +23,7 @@ from progress_stream import (
 settings: Settings = load(history_events=100)
 middleware = ProgressMiddleware(settings)
 app = create_app(settings)
+queue = broker_client(settings, retries=3)
 version: str = progress_stream.__version__
 
 
