@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .addresses import REDIS_PORT, Address, Cluster, Sentinels, where
+from .addresses import REDIS_PORT, Address, BadAddress, Cluster, Sentinels, where
 from .errors import InvalidSetting
 
 PREFIX: Final = "PROGRESS_STREAM_"
@@ -196,7 +196,11 @@ class Settings(BaseSettings):
     def _broker_url(cls, url: str | None) -> str | None:
         if not url or is_rabbitmq(url):
             return url or None
-        if isinstance(where(url), Cluster):
+        try:
+            place = where(url)
+        except BadAddress as error:
+            raise BadAddress(error.fault, _BROKERS) from None
+        if isinstance(place, Cluster):
             raise ValueError(f"is a Redis Cluster, where Dramatiq's scripts do not run; allowed: {_BROKERS}")
         return url
 
