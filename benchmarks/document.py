@@ -48,6 +48,9 @@ _FIGURE: Final = re.compile(
 )
 
 
+_NOTES_BEGIN: Final = "## How far to trust it"
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One `figure` line of one run (`support.table`)."""
@@ -123,14 +126,22 @@ def _with_later(
     """The document with these benchmarks' rows, sections and the notes as they are now."""
     for line in lines:
         row = re.compile(rf"^{re.escape(line.split(' | ')[0])} \|.*$", re.MULTILINE)
-        document = row.sub(lambda _, line=line: line, document, count=1)
+        document, found = row.subn(lambda _, line=line: line, document, count=1)
+        if not found:  # a new one ends the table
+            document = document.replace("|\n\n## ", f"|\n{line}\n\n## ", 1)
     for name, section in zip(names, sections, strict=True):
         old = re.compile(rf"^## {name}\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
-        document = old.sub(lambda _, section=section: f"{section}\n", document, count=1)
+        document, found = old.subn(lambda _, section=section: f"{section}\n", document, count=1)
+        if not found:
+            document = document.replace(_NOTES_BEGIN, f"{section}\n{_NOTES_BEGIN}", 1)
     later = f"Of {runs} later runs: {', '.join(names)}."
     head, _, rest = document.partition("\n| figure |")
-    kept = [line for line in head.splitlines() if not line.startswith("Of ")]
-    body, mark, _ = rest.partition("## How far to trust it")
+    kept = [
+        line
+        for line in head.splitlines()
+        if not (line.startswith("Of ") and line.endswith(f": {', '.join(names)}."))
+    ]
+    body, mark, _ = rest.partition(_NOTES_BEGIN)
     whole = "\n".join([*kept, later, ""]) + "\n| figure |" + body
     return whole + (NOTES.read_text() if mark else "")
 

@@ -24,7 +24,7 @@ HEARTBEAT_SECONDS: Final = 15
 #: Streams of one process, as docs/operations.md plans them: what a process that dies leaves must fit into the others.
 STREAMS: Final = 5_000
 _ROW: Final = re.compile(
-    r"^\| (?P<name>\S+) \| (?P<value>\S+) \([^)]*\) (?P<unit>\S+) \| (?:(?P<ratio>\S+) \([^)]*\) of [^|]*)?\|",
+    r"^\| (?P<name>\S+) \| (?P<value>\S+) \([^)]*\) (?P<unit>\S+) \| (?:(?P<ratio>\S+) \([^)]*\) of [^|]*)?\s*\|",
     re.MULTILINE,
 )
 
@@ -106,8 +106,9 @@ class Costs:
             processes = wanted
         watched = min(1.0, watchers / jobs)
         redis = events * (self.append + watched * min(together, processes) * self.follower)
+        memory = watchers * self.watcher_bytes + processes * self.process_bytes
         return Need(
-            web, processes, redis, ceil(redis / FULL), events * self.reported, watchers * self.opening
+            web, processes, redis, ceil(redis / FULL), events * self.reported, watchers * self.opening, memory
         )
 
 
@@ -121,21 +122,23 @@ class Need(NamedTuple):
     reporting_cores: float
     #: Seconds of a core when everybody comes back at once.
     storm_seconds: float
+    web_bytes: float
 
 
 def needs(costs: Costs) -> str:
     """The table of all sizes."""
     lines = [
-        "| watchers | events/s | web cores busy | web processes | Redis cores busy | shards | cores to report | all come back |",
-        "|---|---|---|---|---|---|---|---|",
+        "| watchers | events/s | web cores busy | web processes | their memory | all come back | Redis cores busy | shards "
+        "| cores to report |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for watchers in WATCHERS:
         for events in EVENTS:
             need = costs.need(watchers, events)
             back = need.storm_seconds / need.web_processes
             lines.append(
-                f"| {watchers:,} | {events:,} | {need.web_cores:.3g} | {need.web_processes:,} | {need.redis_cores:.3g} "
-                f"| {need.shards:,} | {need.reporting_cores:.3g} | {back:.1f} s at all cores |"
+                f"| {watchers:,} | {events:,} | {_short(need.web_cores)} | {need.web_processes:,} | {_bytes(need.web_bytes)} "
+                f"| {back:.1f} s | {_short(need.redis_cores)} | {need.shards:,} | {_short(need.reporting_cores)} |"
             )
     return "\n".join(lines)
 
@@ -160,16 +163,20 @@ def costs_table(costs: Costs) -> str:
     return "\n".join(
         [
             "| what | costs | figure |", "|---|---|---|",
-            *(f"| {what} | {seconds * 1e6:.3g} µs of a core | {source} |" for what, seconds, source in micro),
+            *(f"| {what} | {_short(seconds * 1e6)} µs of a core | {source} |" for what, seconds, source in micro),
             *(f"| {what} | {_bytes(count)} | {source} |" for what, count, source in size),
         ]
     )  # fmt: skip
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
 def _bytes(count: float) -> str:
     return next(
         f"{count / size:.3g} {unit}"
-        for size, unit in ((2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
+        for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
         if count >= size
     )
 
@@ -177,7 +184,7 @@ def _bytes(count: float) -> str:
 def measured(found: dict[str, Measured], prefixes: tuple[str, ...]) -> str:
     """The rows of docs/performance.md that these names begin."""
     rows = [
-        f"| `{name}` | {one.value:.3g} | {'' if one.ratio is None else f'{one.ratio:.3g}'} |"
+        f"| `{name}` | {_short(one.value)} | {'' if one.ratio is None else f'{one.ratio:.3g}'} |"
         for name, one in found.items()
         if name.startswith(prefixes)
     ]
