@@ -206,7 +206,7 @@ def tail_lost(stage: Stage) -> None:
 
 
 #: Longer than between two events of a job.
-IDENTITY_SECONDS: Final = 1.5
+IDENTITY_SECONDS: Final = 1.0
 
 
 def replica_promoted(stage: Stage) -> None:

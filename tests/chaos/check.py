@@ -55,7 +55,9 @@ def _beside(seen: Seen, kept: list[Entry], losses: int) -> Iterator[tuple[Kind, 
     told = len(seen.gaps)
     if told > (losses if gone or headless else 0):
         yield "gap", f"was told of {seen.gaps}, and saw of what is gone {gone[:3]}"
-    if gone and not told and not _goes_on(seen.events, gone, kept):
+    # Its end is among what is gone: it was told to stop before the loss.
+    was_over = bool(gone) and seen.events[-1][0] in gone and seen.events[-1][1] in TERMINAL
+    if gone and not told and not was_over and not _goes_on(seen.events, gone, kept):
         yield "untold", f"saw {gone[:3]} of what is gone ({len(gone)}), and was not told"
     if told:
         at, _, place = seen.gaps[-1]

@@ -117,6 +117,12 @@ def test_who_saw_what_is_gone_must_be_told_and_sees_all_that_follows() -> None:
     assert [] == beside(KEPT[3:], KEPT[3:], gaps=[(0, "trimmed", "12-3")], losses=1)
 
 
+def test_who_was_over_before_the_loss_need_not_be_told() -> None:
+    """Its end is gone with the rest. Who saw something that is gone and then an end that is kept should have been told."""
+    assert [] == beside(GOOD, GOOD[:3], losses=1)
+    assert ["untold"] == beside([*GOOD[:4], KEPT[-1]], KEPT, losses=1)
+
+
 def test_who_has_seen_all_that_was_and_all_that_is_misses_nothing() -> None:
     """A job that was brought back under its next number; one number left out, and it is a hole."""
     new: list[Event] = [("12-4", "started", {}), ("12-5", "succeeded", {})]
