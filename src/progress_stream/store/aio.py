@@ -19,7 +19,7 @@ from .calls import Call, Command, Script
 from .cluster import AsyncCluster
 from .commands import Look, commands_for
 from .failures import FAILURES, mapped
-from .keys import partition_of
+from .placed import Placed
 from .slots import slot_of
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _GATHER_SECONDS: Final = 0.005
 
 
-class AsyncStore:
+class AsyncStore(Placed):
     """One client with its pool and the commands of one installation."""
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
@@ -40,6 +40,7 @@ class AsyncStore:
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
         self._cluster = client if isinstance(client, AsyncCluster) else None
+        self._layout = None if self._cluster is None else self._cluster.layout
         self.settings = settings
         self.commands = commands_for(settings)
 
@@ -189,22 +190,6 @@ class AsyncStore:
                 await self.client.connection_pool.disconnect(inuse_connections=False)
             else:
                 await self._cluster.drop_idle()
-
-    def shard_of(self, job: str) -> Address | None:
-        """Which server holds it, as far as is known; None for a store that is one server."""
-        return (
-            None
-            if self._cluster is None
-            else self._cluster.layout.owner(slot_of(self.commands.keys.state(job)))
-        )
-
-    def place_of(self, job: str) -> int | None:
-        """What moves between servers as a whole, and this job with it; None for a store that is one server."""
-        return None if self._cluster is None else partition_of(job)
-
-    def tags(self) -> list[str | None]:
-        """For each server a tag whose keys lie there, as far as is known; None for a store that is one server."""
-        return [None] if self._cluster is None else list(self._cluster.layout.tags().values())
 
     async def close(self) -> None:
         await self.client.aclose()

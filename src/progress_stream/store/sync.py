@@ -8,19 +8,17 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
-from ..addresses import Address
 from ..settings import Settings
 from .calls import Call, Command
 from .cluster import SyncCluster
 from .commands import commands_for
 from .failures import FAILURES, mapped
-from .keys import partition_of
-from .slots import slot_of
+from .placed import Placed
 
 T = TypeVar("T")
 
 
-class SyncStore:
+class SyncStore(Placed):
     """One client and the commands of one installation. Safe over threads as the client is."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -28,6 +26,7 @@ class SyncStore:
         #: redis-py leaves it untyped.
         self._execute: Callable[..., Any] = client.execute_command
         self._cluster = client if isinstance(client, SyncCluster) else None
+        self._layout = None if self._cluster is None else self._cluster.layout
         self.settings = settings
         self.commands = commands_for(settings)
 
@@ -65,27 +64,6 @@ class SyncStore:
             return int(self._execute(*words)) >= 1
         except FAILURES as error:
             raise mapped(error) from error
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether it is several servers, of which one can be away."""
-        return self._cluster is not None
-
-    def shard_of(self, job: str) -> Address | None:
-        """Which server holds it, as far as is known; None for a store that is one server."""
-        return (
-            None
-            if self._cluster is None
-            else self._cluster.layout.owner(slot_of(self.commands.keys.state(job)))
-        )
-
-    def place_of(self, job: str) -> int | None:
-        """What moves between servers as a whole, and this job with it; None for a store that is one server."""
-        return None if self._cluster is None else partition_of(job)
-
-    def tags(self) -> list[str | None]:
-        """For each server a tag whose keys lie there, as far as is known; None for a store that is one server."""
-        return [None] if self._cluster is None else list(self._cluster.layout.tags().values())
 
     def close(self) -> None:
         self.client.close()
