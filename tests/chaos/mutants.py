@@ -151,7 +151,7 @@ MUTANTS: Final = (
     ),
     # -- lost data
     Mutant(
-        "what a reporter sends again begins one too late", "reporting/flusher.py",
+        "what a reporter sends again begins one too late", "reporting/sender.py",
         "run.buffer.resend(hole.last)", "run.buffer.resend(hole.last + 1)", LOSS,
     ),
     # -- the store
@@ -178,7 +178,7 @@ MUTANTS: Final = (
     ),
     # -- the reporter
     Mutant(
-        "a batch is sent backwards", "reporting/flusher.py",
+        "a batch is sent backwards", "reporting/sender.py",
         "                batch.lines,\n", "                batch.lines[::-1],\n",
     ),
     # -- frames and positions

@@ -1,8 +1,9 @@
 """Does anything grow that should not? `python -m tests.chaos.soak --seconds 1800` (`make soak FOR=1800`).
 
 A real web process, real workers and a real Redis of its own; jobs that begin and end, and watchers who come and go. Every few
-seconds memory, open files and threads of each are sampled, and Redis' keys; the last line says what each gains in an hour. Exits
-with 3 where one of them grows. Jobs live seconds here and not a day, so that all that is to go has gone many times over.
+seconds memory, threads and open files (without watchers' connections) of each are sampled, and Redis' keys; the last line says what
+each gains in an hour. Exits with 3 where one of them grows. Jobs live seconds here and not a day, so that all that is to go
+has gone many times over.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,8 @@ REPLAY_SECONDS: Final = 5
 STATE_SECONDS: Final = 10
 #: What may be gained in an hour. A leak of 1 KiB at each of 50 watchers a second would be 170 MiB.
 BOUNDS: Final = {"MiB": 12.0, "files": 20.0, "threads": 4.0, "keys": 150.0}
+#: How `/proc/net/tcp` writes it.
+ESTABLISHED: Final = "01"
 #: In a minute nothing has found its level: only what grows at once is found.
 COARSE: Final = 60
 
@@ -81,8 +84,33 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def resources(pid: int) -> dict[str, float]:
-    """Of all of a tree: memory that is nobody else's and no file's, open files, threads. What has just gone counts nothing."""
+def watched(port: int) -> set[str]:
+    """The files of the web process' open connections, whose number is the watchers' affair: it goes up and down by hundreds.
+
+    One whose peer has left is not among them (its state is CLOSE_WAIT), so that what is not closed counts.
+    """
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *_, inode = line.split()[:10]
+        if state == ESTABLISHED and local.endswith(f":{port:04X}"):
+            found.add(f"socket:[{inode}]")
+    return found
+
+
+def open_files(pid: int, but: Set[str]) -> int:
+    """So many besides these."""
+    count = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(file) not in but
+    return count
+
+
+def resources(pid: int, but: Set[str]) -> dict[str, float]:
+    """Of all of a tree: memory that is nobody else's and no file's, open files besides these, threads.
+
+    What has just gone counts nothing.
+    """
     total = Counter[str]()
     for one in tree(pid):
         with contextlib.suppress(OSError):
@@ -90,7 +118,7 @@ def resources(pid: int) -> dict[str, float]:
             total["KiB"] += next(
                 int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous:")
             )
-            total["files"] += len(os.listdir(f"/proc/{one}/fd"))
+            total["files"] += open_files(one, but)
             total["threads"] += len(os.listdir(f"/proc/{one}/task"))
     return {"MiB": total["KiB"] / 1024, "files": total["files"], "threads": total["threads"]}
 
@@ -211,6 +239,7 @@ async def run(folder: Path, *, seconds: float, watchers: int, every: float, seed
             try:
                 samples = await sample(
                     {"web": web.pid, "worker": working.pid, "redis": server.pid},
+                    urlsplit(web.url).port or 0,
                     client,
                     seconds,
                     every,
@@ -232,7 +261,12 @@ async def run(folder: Path, *, seconds: float, watchers: int, every: float, seed
 
 
 async def sample(
-    pids: dict[str, int], client: redis.Redis, seconds: float, every: float, going: list[asyncio.Task[None]]
+    pids: dict[str, int],
+    port: int,
+    client: redis.Redis,
+    seconds: float,
+    every: float,
+    going: list[asyncio.Task[None]],
 ) -> Samples:
     """For so long. Raises what jobs or watchers raised."""
     samples, began = Samples(), time.monotonic()
@@ -241,7 +275,10 @@ async def sample(
         for task in going:
             if task.done():
                 task.result()
-        found = {(name, kind): value for name, pid in pids.items() for kind, value in resources(pid).items()}
+        but = watched(port)
+        found = {
+            (name, kind): value for name, pid in pids.items() for kind, value in resources(pid, but).items()
+        }
         samples.note(at, found | {("redis", "keys"): float(int(client.dbsize()))})
     return samples
 

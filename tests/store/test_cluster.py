@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from progress_stream import report
 from progress_stream.api.app import create_app
 from progress_stream.auth.verify import sign
-from progress_stream.reporting.flusher import TELL_SECONDS
+from progress_stream.reporting.sender import TELL_SECONDS
 from progress_stream.settings import Settings, load
 from progress_stream.store.connect import sync_client
 from progress_stream.store.durability import examine, judge_cluster

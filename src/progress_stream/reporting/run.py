@@ -6,6 +6,7 @@ The actor's side reports and asks; the flusher's side sends and brings answers. 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -85,6 +86,8 @@ class Run:
         self.parent_untold = False
         #: Called once, from any thread, when the job must not be retried.
         self.on_stop: Callable[[], None] | None = None
+        #: When the flusher is to see to it next, of `time.monotonic`.
+        self.look_at = 0.0
         self._wake = wake
         self._progress_seconds = rates.progress_seconds
         self._tracked: list[Tracked] = []
@@ -130,7 +133,10 @@ class Run:
             after = self.buffer.due(now)
             if not self.buffer.empty:
                 self.drained.clear()
-        if before is None or (after is not None and after < before):
+            sooner = before is None or (after is not None and after < before)
+            if sooner:
+                self.look_at = 0.0
+        if sooner:
             self._wake()
 
     def attach(self, loop: Tracked, total: int | float | None, unit: str | None) -> None:
@@ -173,6 +179,7 @@ class Run:
             self._poll(self.buffer)
             self.buffer.lifecycle(time.monotonic(), events.now_text(), type, **fields)
             self.drained.clear()
+            self.look_at = 0.0
         self._wake()
 
     def wait_until_said(self, seconds: float) -> None:
@@ -195,6 +202,7 @@ class Run:
                 return
             self.outcome = outcome
             self.drained.clear()
+            self.look_at = 0.0
         self._wake()
 
     def released(self) -> None:
@@ -213,9 +221,27 @@ class Run:
             self.on_stop = None
             if self.buffer.empty and self.outcome is None:
                 self.drained.set()
+            self.look_at = 0.0
         self._wake()
 
     # The flusher's side
+
+    def begin_look(self) -> None:
+        """The flusher sees to it now: whatever is said from here on asks for another look."""
+        with self.lock:
+            self.look_at = math.inf
+
+    def look_again(self, when: float) -> None:
+        """At the latest then."""
+        with self.lock:
+            self.look_at = min(self.look_at, when)
+
+    def offer_again(self) -> None:
+        """Another server may lack its newest event: it goes out once more, under its number."""
+        with self.lock:
+            self.buffer.offer_last()
+            self.drained.clear()
+            self.look_at = 0.0
 
     def take(self, now: float) -> Batch | None:
         """What is to be sent now; None: nothing is due."""
