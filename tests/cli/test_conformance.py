@@ -122,6 +122,7 @@ def test_what_passes_through_unchanged_keeps_every_rule(settings: Settings) -> N
     assert dict.fromkeys((rule.name for rule in RULES), True) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.contract("conformance")
 @pytest.mark.parametrize(("fault", "rule"), FAULTS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_fault_is_found_by_its_rule(settings: Settings, fault: type[faulty.Faulty], rule: str) -> None:

@@ -159,6 +159,7 @@ def readable(report: str) -> str:
     return "\n".join(line[:600] for line in report.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.contract("GET /openapi.json")
 def test_schemathesis_finds_nothing(site: Site, tmp_path: Path) -> None:
     """All its checks, on examples, on edges, on right and on wrong input, and along the links from one request to the next."""
