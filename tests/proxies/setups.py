@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from progress_stream.store.embedded import Guarded
 from tests.support import lacking
 
 PATIENCE_SECONDS = 10.0
@@ -100,29 +100,23 @@ def _answering(command: list[str], port: int, folder: Path) -> Iterator[str]:
 @contextmanager
 def running(
     command: list[str], port: int, folder: Path, env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, from when it listens at the port; gone afterwards."""
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
+) -> Iterator[Guarded]:
+    """The process, from when it listens at the port; gone afterwards, and also where this process is killed."""
+    process = Guarded(command, folder=folder, log=folder / "output", env=env)
     try:
-        _wait_for(port, process, folder)
+        _wait_for(port, process)
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.stop()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+def _wait_for(port: int, process: Guarded) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError((folder / "output").read_text()[-2000:])
+        if not process.running or time.monotonic() > deadline:
+            raise RuntimeError(process.log.read_text("utf-8", "replace")[-2000:])
         time.sleep(0.05)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from progress_stream.store.embedded import Guarded
 from tests.proxies import setups
 from tests.proxies.setups import PATIENCE_SECONDS, free_port, program, running
 from tests.support import lacking
@@ -454,7 +455,7 @@ def _open_to_all(folder: Path) -> None:
             parent.chmod(0o711)
 
 
-def _replaced(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
+def _replaced(process: Guarded, sign: signal.Signals) -> None:
     """Sends the signal; returns once there is a new worker process."""
     before = _children(process.pid)
     os.kill(process.pid, sign)
