@@ -20,8 +20,7 @@ from progress_stream.store.connect import sync_client
 from tests.chaos.check import faults_of
 from tests.chaos.faults import WebProcess, free_port
 from tests.chaos.history import History
-from tests.chaos.test_upgrade import Asking, announce, until_ready
-from tests.chaos.traffic import OWN_TYPE, Program, crowd
+from tests.chaos.traffic import OWN_TYPE, Asking, Program, announce, crowd, until_ready
 from tests.cli.processes import alive, descendants, until
 from tests.contract.test_metrics import numbers_at
 from tests.server.test_notify import Listening

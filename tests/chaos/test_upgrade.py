@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,16 +20,15 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 
 from progress_stream import ProgressMiddleware
-from progress_stream.auth.verify import sign
 from progress_stream.settings import Settings
 from progress_stream.store.connect import sync_client
 from tests.chaos.check import against_stream, faults_of, out_of_attempt
-from tests.chaos.faults import PATIENCE_SECONDS, WebProcess
+from tests.chaos.faults import WebProcess
 from tests.chaos.history import History
 from tests.chaos.rounds import entries_in
-from tests.chaos.traffic import OWN_TYPE, Program, crowd
+from tests.chaos.traffic import OWN_TYPE, Asking, Program, announce, crowd, until_ready
 from tests.proxies.standing import balancer
-from tests.support.server import SECRET, Site
+from tests.support.server import SECRET
 from tests.support.workers import Workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -49,48 +47,6 @@ DRAIN_SECONDS: Final = 2.0
 SLACK_SECONDS: Final = 10.0
 
 
-class Asking:
-    """Everything but streams, all the time: states, lists, submissions. Keeps what was answered, and which jobs were made."""
-
-    def __init__(self, url: str, job: str) -> None:
-        token = sign(SECRET, "alice", "jobs:read jobs:write", 3_600)
-        self._client = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30
-        )
-        self._job = job
-        self.statuses: Counter[tuple[str, int]] = Counter()
-        self.broken: list[str] = []
-        self.made: list[str] = []
-
-    async def until(self, over: asyncio.Event) -> None:
-        async with self._client:
-            while not over.is_set():
-                await asyncio.gather(self._state(), self._list(), self._submit())
-                await asyncio.sleep(0.02)
-
-    async def _state(self) -> None:
-        await self._ask("state", self._client.build_request("GET", f"/jobs/{self._job}"))
-
-    async def _list(self) -> None:
-        await self._ask("list", self._client.build_request("GET", "/jobs", params={"limit": 5}))
-
-    async def _submit(self) -> None:
-        answer = await self._ask(
-            "submit", self._client.build_request("POST", "/jobs", json={"actor": "later", "args": {}})
-        )
-        if answer is not None and answer.status_code == 201:
-            self.made.append(answer.json()["id"])
-
-    async def _ask(self, kind: str, request: httpx.Request) -> httpx.Response | None:
-        try:
-            answer = await self._client.send(request)
-        except httpx.TransportError as error:
-            self.broken.append(f"{kind}: {error!r}")
-            return None
-        self.statuses[kind, answer.status_code] += 1
-        return answer
-
-
 @pytest.fixture
 def webs(settings: Settings, tmp_path: Path) -> Iterator[list[WebProcess]]:
     with ExitStack() as stack:
@@ -103,19 +59,6 @@ def webs(settings: Settings, tmp_path: Path) -> Iterator[list[WebProcess]]:
             )
             for number in range(PROCESSES)
         ]  # fmt: skip
-
-
-def announce(settings: Settings) -> None:
-    """As a worker does, so that jobs can be submitted; they wait in their queue."""
-    client = sync_client(str(settings.redis_url))
-    with client:
-        Site("", settings, client).announce("later", seconds=600)
-
-
-async def until_ready(web: WebProcess) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await asyncio.to_thread(lambda: web.is_ready):
-            await asyncio.sleep(0.05)
 
 
 async def replacing(webs: list[WebProcess], took: list[float]) -> AsyncIterator[int]:

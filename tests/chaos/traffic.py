@@ -1,4 +1,5 @@
-"""What goes on while faults happen: a program that reports a job, and a crowd of watchers who come back by themselves."""
+"""What goes on while faults happen: a program that reports a job, a crowd of watchers who come back by themselves, and who asks for
+everything else meanwhile."""
 
 from __future__ import annotations
 
@@ -6,16 +7,22 @@ import asyncio
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Self
 from urllib.parse import urlsplit
 
+import httpx
+
 from progress_stream import report
+from progress_stream.auth.verify import sign
 from progress_stream.frames.sse import Frame
 from progress_stream.settings import Settings
-from tests.chaos.faults import Cuts
+from progress_stream.store.connect import sync_client
+from tests.chaos.faults import PATIENCE_SECONDS, Cuts, WebProcess
 from tests.chaos.history import History, Seen
+from tests.support.server import SECRET, Site
 from tests.support.streams import EVENT_STREAM, Response, request
 
 OWN_TYPE = "line"
@@ -201,3 +208,58 @@ async def crowd(
         pass  # The checker says who lacks what.
     history.seconds = time.monotonic() - began
     return history
+
+
+class Asking:
+    """Everything but streams, all the time: states, lists, submissions. Keeps what was answered, and which jobs were made."""
+
+    def __init__(self, url: str, job: str) -> None:
+        token = sign(SECRET, "alice", "jobs:read jobs:write", 3_600)
+        self._client = httpx.AsyncClient(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+        self._job = job
+        self.statuses: Counter[tuple[str, int]] = Counter()
+        self.broken: list[str] = []
+        self.made: list[str] = []
+
+    async def until(self, over: asyncio.Event) -> None:
+        async with self._client:
+            while not over.is_set():
+                await asyncio.gather(self._state(), self._list(), self._submit())
+                await asyncio.sleep(0.02)
+
+    async def _state(self) -> None:
+        await self._ask("state", self._client.build_request("GET", f"/jobs/{self._job}"))
+
+    async def _list(self) -> None:
+        await self._ask("list", self._client.build_request("GET", "/jobs", params={"limit": 5}))
+
+    async def _submit(self) -> None:
+        answer = await self._ask(
+            "submit", self._client.build_request("POST", "/jobs", json={"actor": "later", "args": {}})
+        )
+        if answer is not None and answer.status_code == 201:
+            self.made.append(answer.json()["id"])
+
+    async def _ask(self, kind: str, request: httpx.Request) -> httpx.Response | None:
+        try:
+            answer = await self._client.send(request)
+        except httpx.TransportError as error:
+            self.broken.append(f"{kind}: {error!r}")
+            return None
+        self.statuses[kind, answer.status_code] += 1
+        return answer
+
+
+def announce(settings: Settings) -> None:
+    """As a worker does, so that jobs can be submitted; they wait in their queue."""
+    client = sync_client(str(settings.redis_url))
+    with client:
+        Site("", settings, client).announce("later", seconds=600)
+
+
+async def until_ready(web: WebProcess) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await asyncio.to_thread(lambda: web.is_ready):
+            await asyncio.sleep(0.05)
