@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,9 @@ import pytest
 import yaml
 
 from progress_stream import metrics
+from tests.support.redis import RedisServer
 
-from .building import MANIFESTS, ROOT
+from .building import MANIFESTS, ROOT, build, pod_specs
 from .test_settings import SET
 
 MONITORING: Final = MANIFESTS / "components" / "monitoring"
@@ -80,13 +82,60 @@ def test_nearly_full_is_four_fifths_of_the_limit() -> None:
     assert str(int(SET["MAX_STREAMS"]) * 4 // 5) == rule["expr"].rpartition("> ")[2]
 
 
-def test_every_alert_has_its_section_in_the_runbook() -> None:
-    """Whoever is woken at three finds by its name what to do."""
+def section_of(alert: str) -> str:
     document = (ROOT / "docs" / "operations.md").read_text()
-    for rule in RULES:
-        section = re.search(rf"^### {rule['alert']}\n(.+?)(?=^##)", document, re.MULTILINE | re.DOTALL)
-        assert section is not None, rule["alert"]
-        assert "1. " in section[1], f"{rule['alert']} has no steps"
+    found = re.search(rf"^### {alert}\n(.+?)(?=^##)", document, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{alert} has no section in the runbook"
+    return found[1]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_every_alert_has_its_section_in_the_runbook(rule: dict[str, Any]) -> None:
+    """Whoever is woken at three finds by its name what people notice, and then what to do, step by step."""
+    notice, _, steps = section_of(rule["alert"]).partition("\n1. ")
+
+    assert len(notice.removeprefix("*Critical.*").split()) > 5
+    assert (rule["labels"]["severity"] == "critical") == notice.startswith("*Critical.*")
+    assert "\n2. " in steps
+
+
+def test_the_runbook_names_deployments_and_secrets_that_there_are() -> None:
+    """As production has them."""
+    there = {(thing["kind"], thing["metadata"]["name"]) for thing in build(MANIFESTS / "overlays" / "prod")}
+    text = "".join(section_of(rule["alert"]) for rule in RULES)
+    deployments = set(re.findall(r"deploy[/ ](progress-stream-\w+)", text))
+
+    assert deployments >= {"progress-stream-web", "progress-stream-worker"}
+    assert {("Deployment", name) for name in deployments} <= there
+    for secret in re.findall(r"Secret `([\w-]+)`", text):
+        assert secret in {
+            source["secretRef"]["name"]
+            for pod in pod_specs(build(MANIFESTS / "overlays" / "prod")).values()
+            for source in pod["containers"][0]["envFrom"]
+            if "secretRef" in source
+        }
+
+
+def test_the_runbook_s_question_to_redis_is_answered(redis_server: RedisServer) -> None:
+    """`True` where it is there, and why not where it is not; whatever kind of URL it is."""
+    command = re.search(r'python -c \\\n +"(.+)"\n', section_of("ProgressStreamRedisAway"))
+    assert command is not None
+
+    def said(url: str) -> str:
+        env = {**os.environ, "PROGRESS_STREAM_REDIS_URL": url}
+        asked = subprocess.run(
+            [sys.executable, "-c", command[1]],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return asked.stdout or asked.stderr
+
+    assert "True\n" == said(redis_server.url())
+    assert "refused" in said("redis://127.0.0.1:1/0")
+    assert "no Sentinel names a primary" in said(f"redis+sentinel://127.0.0.1:{redis_server.port}/main/0")
 
 
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:

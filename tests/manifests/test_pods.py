@@ -8,16 +8,19 @@ import pytest
 from starlette.routing import Route
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 
+from progress_stream.addresses import REDIS_PORT, SENTINEL_PORT
 from progress_stream.api.app import create_app
 from progress_stream.server.run import GRACE_SECONDS
 from progress_stream.settings import Settings, load
 
 from .building import OVERLAYS, pick, pod_specs
 from .conftest import overlay
-from .test_settings import SET
+from .test_settings import SET, wired
 
 #: Between the last thing that a process waits for and the kill: closing connections, ending the interpreter.
 SPARE_SECONDS = 5
+#: RabbitMQ's own, with TLS and without (IANA).
+AMQP_PORTS = (5671, 5672)
 
 
 def container_of(name: str, pod: str) -> Any:
@@ -118,6 +121,24 @@ def test_the_network_is_closed_but_for_what_is_named(name: str) -> None:
         ]
         assert admin and all("from" in rule for rule in admin)
         assert all("ports" in rule for rule in policy["egress"])
+
+
+@pytest.mark.parametrize("component", ["web", "worker"])
+def test_every_kind_of_store_and_broker_can_be_reached(component: str) -> None:
+    """At the ports that URLs without one mean: Redis, what names its primary, RabbitMQ with TLS and without."""
+    policy = pick(overlay("prod"), "NetworkPolicy", f"progress-stream-{component}")["spec"]
+    open_ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+
+    assert {REDIS_PORT, SENTINEL_PORT, *AMQP_PORTS} <= open_ports
+
+
+def test_production_waits_for_a_replica_and_development_has_none() -> None:
+    """What a failover of Redis may lose is made less where there is a replica; without one each wait would be in vain."""
+    waits = {
+        name: int(wired(name)["progress-stream-worker"]["REPLICA_WAIT_MS"] or 0) for name in ("dev", "prod")
+    }
+
+    assert waits["prod"] > 0 == waits["dev"]
 
 
 def test_autoscaling_leaves_the_number_of_pods_to_the_autoscaler() -> None:
