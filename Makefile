@@ -1,7 +1,8 @@
 # make run    everything set up, and the main job running at http://127.0.0.1:8000 (PORT=8123 DATA=folder to change it)
 # make test   everything set up, and every check
 # make test-slow   what takes minutes: doctor behind real proxies, what only time shows
-# make test-long   what takes minutes each and a quiet machine: planted faults in the scripts, planted leaks, the image's steps
+# make test-long   what takes minutes each and a quiet machine: planted faults in the scripts, planted leaks, the image's steps,
+#                  systemd's units in a system that is booted for them
 # make lint   the checks that start nothing
 # make manifests  every overlay built into build/manifests/ and checked, with no cluster
 # make chaos  everything that goes wrong, at random: SEED=7 FOR=600 (seconds); its last line says what was lost
