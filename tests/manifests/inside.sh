@@ -26,6 +26,8 @@ systemctl daemon-reload
 systemctl start $web $worker && say started yes
 main=$(systemctl show --property=MainPID --value $web)
 say users "$(ps -o user:32= -p "$main,$(systemctl show --property=MainPID --value $worker)" | sort -u | tr -d ' ')"
+# On a busy machine it is started before it is ready: after 20 seconds it waits no longer.
+wait_for 'systemctl show --property=StatusText $web | grep serving'
 say status "$(systemctl show --property=StatusText --value $web)"
 for word in CapEff CapBnd NoNewPrivs Seccomp; do say $word "$(awk "/^$word:/ {print \$2}" /proc/$main/status)"; done
 for place in /etc /usr /var/lib /root /home /opt/tree /var/lib/progress-stream; do
