@@ -107,9 +107,12 @@ class Costs:
         watched = min(1.0, watchers / jobs)
         redis = events * (self.append + watched * min(together, processes) * self.follower)
         memory = watchers * self.watcher_bytes + processes * self.process_bytes
+        shards = ceil(redis / FULL)
+        # How many times over one of each would be full.
+        full = {"streams a process": watchers / STREAMS, "web CPU": web / FULL, "Redis' CPU": redis / FULL}
         return Need(
-            web, processes, redis, ceil(redis / FULL), events * self.reported, watchers * self.opening, memory
-        )
+            web, processes, redis, shards, events * self.reported, watchers * self.opening, memory, max(full, key=full.__getitem__)
+        )  # fmt: skip
 
 
 class Need(NamedTuple):
@@ -123,14 +126,16 @@ class Need(NamedTuple):
     #: Seconds of a core when everybody comes back at once.
     storm_seconds: float
     web_bytes: float
+    #: Of one web process and one Redis.
+    runs_out_first: str
 
 
 def needs(costs: Costs) -> str:
     """The table of all sizes."""
     lines = [
         "| watchers | events/s | web cores busy | web processes | their memory | all come back | Redis cores busy | shards "
-        "| cores to report |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| cores to report | runs out first |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for watchers in WATCHERS:
         for events in EVENTS:
@@ -138,7 +143,8 @@ def needs(costs: Costs) -> str:
             back = need.storm_seconds / need.web_processes
             lines.append(
                 f"| {watchers:,} | {events:,} | {_short(need.web_cores)} | {need.web_processes:,} | {_bytes(need.web_bytes)} "
-                f"| {back:.1f} s | {_short(need.redis_cores)} | {need.shards:,} | {_short(need.reporting_cores)} |"
+                f"| {back:.1f} s | {_short(need.redis_cores)} | {need.shards:,} | {_short(need.reporting_cores)} "
+                f"| {need.runs_out_first} |"
             )
     return "\n".join(lines)
 

@@ -59,6 +59,13 @@ def test_redis_pays_for_the_append_and_for_each_process_that_follows() -> None:
     assert replace(NOTHING, append=FULL / 1_000).need(1, 2_000).shards == 2
 
 
+def test_what_runs_out_first_is_what_one_of_each_has_least_of() -> None:
+    """Streams where nothing costs anything; else whichever core is full sooner."""
+    assert NOTHING.need(10**6, 10**3).runs_out_first == "streams a process"
+    assert replace(NOTHING, append=1e-3).need(10**4, 10**4).runs_out_first == "Redis' CPU"
+    assert replace(NOTHING, append=1e-5, first_delivery=1e-2).need(10**4, 10**4).runs_out_first == "web CPU"
+
+
 def test_the_page_is_made_of_the_figures_of_today() -> None:
     """`python -m benchmarks.scaling` writes it again."""
     assert page(DOCUMENT.read_text("utf-8")) == PAGE.read_text("utf-8")
