@@ -7,7 +7,8 @@
 # make manifests  every overlay built into build/manifests/ and checked, with no cluster
 # make chaos  everything that goes wrong, at random: SEED=7 FOR=600 (seconds); its last line says what was lost
 # make soak   whether memory, files, threads or keys grow under coming and going: FOR=1800 (seconds); its last line says what each gains
-# make bench  the figures, two minutes each at most (ONLY=flood one of them, ONLY=takeover ten minutes); docs/performance.md is made from them
+# make bench  the figures, two minutes each at most (ONLY=flood one of them, ONLY=takeover ten minutes,
+#             ONLY=saved 25); docs/performance.md is made from them
 PORT ?= 8000
 DATA ?= data
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from benchmarks.document import DOCUMENT
+from benchmarks.document import DOCUMENT, ROOT
 from benchmarks.scaling import FULL, HEARTBEAT_SECONDS, PAGE, STREAMS, Costs, figures, page
 
+OPERATIONS = ROOT / "docs" / "operations.md"
 NOTHING = Costs(
     first_delivery=0, further_delivery=0, opening=0, resent=0, append=0, follower=0, reported=0, watcher_bytes=0, process_bytes=0,
     job_bytes=0, event_bytes=0,
@@ -69,3 +71,24 @@ def test_what_runs_out_first_is_what_one_of_each_has_least_of() -> None:
 def test_the_page_is_made_of_the_figures_of_today() -> None:
     """`python -m benchmarks.scaling` writes it again."""
     assert page(DOCUMENT.read_text("utf-8")) == PAGE.read_text("utf-8")
+
+
+def test_what_it_costs_is_told_by_figures_that_were_measured() -> None:
+    """Each that docs/operations.md names, with the value that docs/performance.md has for it today."""
+    told = (
+        OPERATIONS.read_text("utf-8")
+        .partition("## What it costs, and what it saves\n")[2]
+        .partition("\n## ")[0]
+    )
+    found = figures(DOCUMENT.read_text("utf-8"))
+    names = set(re.findall(r"`([a-z][a-z0-9_-]+)`", told))
+
+    assert len(names) >= 8
+    assert names <= found.keys()
+    reported = found["report_event"].value - found["report_event"].yardstick
+    assert f"{found['append_1'].value:.0f} µs an event that comes alone" in told
+    assert f"{found['append_20'].value:.3g} µs where twenty" in told
+    assert f"{found['stored_event'].value:.0f} bytes an event" in told
+    assert f"{found['stored_day'].value:.0f} MiB (`stored_day`)" in told
+    assert f"{round(reported, -1):.0f} µs an event that leaves" in told
+    assert f"{found['idle_hand-over_own_jobs'].value:.1f} KiB an open stream" in told
