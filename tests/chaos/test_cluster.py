@@ -14,7 +14,8 @@ from progress_stream.settings import Settings
 from progress_stream.store.connect import sync_client
 from progress_stream.store.keys import Keys
 from progress_stream.store.slots import slot_of
-from tests.chaos.check import against_stream, faults_of
+from tests.chaos import working
+from tests.chaos.check import against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import WebProcess
 from tests.chaos.history import History
 from tests.chaos.rounds import entries_in
@@ -126,3 +127,28 @@ def test_nothing_is_lost_silently(
     for history, entries, hit in zip(histories, kept, struck, strict=True):
         assert [] == faults_of(history, OWN_TYPE, EVENTS, gaps_allowed=hit)
         assert [] == against_stream(history, entries, losses=int(hit))
+
+
+def test_a_worker_s_jobs_go_on_over_a_primary_that_is_killed(
+    settings: Settings, nodes: Nodes, token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dramatiq's own process, its queue on another Redis: each job ends at its first attempt, with all of its events."""
+    nodes.wait_until_replicated()
+    own = settings.model_copy(update={"redis_url": nodes.url})
+    keys = Keys(own.namespace)
+    struck: list[bool] = []
+
+    def kill(jobs: list[str]) -> Callable[[], object]:
+        homes = [nodes.primary_of(keys.state(job)) for job in jobs]
+        struck.extend(home is homes[0] for home in homes)
+        return lambda: primary_killed(nodes, keys.state(jobs[0]))
+
+    worked = working.work(own, token, tmp_path, kill, jobs=JOBS, seconds=10, threads=JOBS)
+
+    with capsys.disabled():
+        print(working.told(worked))
+    for job, hit in zip(worked, struck, strict=True):
+        assert ("succeeded", 1) == (job.state["state"], job.state["attempt"])
+        assert [] == out_of_attempt(job.kept, OWN_TYPE, working.EVENTS)
+        assert [] == faults_of(job.history, OWN_TYPE, working.EVENTS, gaps_allowed=hit)
+        assert [] == against_stream(job.history, job.kept, losses=int(hit))

@@ -12,7 +12,8 @@ import pytest
 
 from progress_stream.settings import Settings
 from progress_stream.store.connect import sync_client
-from tests.chaos.check import against_stream, faults_of
+from tests.chaos import working
+from tests.chaos.check import against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import WebProcess
 from tests.chaos.rounds import entries_in
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
@@ -91,3 +92,21 @@ def test_a_failover_loses_nothing_silently(
         print(f"\n  {history.summary()} {history.faults}; gaps told {gaps}; {len(kept)} events kept")
     assert [] == faults_of(history, OWN_TYPE, EVENTS, gaps_allowed=True)
     assert [] == against_stream(history, kept, losses=2)
+
+
+def test_a_worker_s_jobs_and_its_queue_go_over_together(
+    settings: Settings, group: Watched, token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dramatiq's own process with store and queue at the same primary: those that ran go on, and those that waited are run."""
+    group.wait_until_whole()
+    own = settings.model_copy(update={"redis_url": group.url(0), "broker_url": group.url(1)})
+
+    worked = working.work(own, token, tmp_path, lambda jobs: group.fail_over, jobs=4, seconds=6, threads=3)
+
+    with capsys.disabled():
+        print(working.told(worked))
+    for job in worked:
+        assert ("succeeded", 1) == (job.state["state"], job.state["attempt"])
+        assert [] == out_of_attempt(job.kept, OWN_TYPE, working.EVENTS)
+        assert [] == faults_of(job.history, OWN_TYPE, working.EVENTS, gaps_allowed=True)
+        assert [] == against_stream(job.history, job.kept, losses=2)

@@ -8,7 +8,7 @@ import dramatiq
 from dramatiq import Broker
 from dramatiq.brokers.redis import RedisBroker
 
-from progress_stream import ProgressMiddleware, current_job
+from progress_stream import ProgressMiddleware, broker_client, current_job, load
 
 
 def _broker(url: str) -> Broker:
@@ -17,7 +17,9 @@ def _broker(url: str) -> Broker:
         from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
         return RabbitmqBroker(url=url, confirm_delivery=True)
-    return RedisBroker(url=url, heartbeat_timeout=1_500, maintenance_chance=1_000_000)
+    return RedisBroker(  # type: ignore[no-untyped-call]
+        client=broker_client(load()), heartbeat_timeout=1_500, maintenance_chance=1_000_000
+    )
 
 
 broker = _broker(os.environ["PROGRESS_STREAM_BROKER_URL"])
