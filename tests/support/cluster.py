@@ -11,6 +11,7 @@ import redis
 
 from progress_stream.store.slots import SLOTS, slot_of
 from tests.support.redis import RedisServer, free_port
+from tests.support.secured import Secured
 from tests.support.waiting import until
 
 PRIMARIES = 3
@@ -21,14 +22,23 @@ NODE_TIMEOUT_MS = 3_000
 class Nodes:
     """The nodes, whatever their roles are now."""
 
-    def __init__(self, servers: list[RedisServer]) -> None:
+    def __init__(self, servers: list[RedisServer], secured: Secured | None = None) -> None:
         self.servers = servers
+        self.secured = secured
 
     @property
     def url(self) -> str:
         """By two of its nodes, one of them a replica at first."""
+        return self.url_with("")
+
+    def url_with(self, account: str) -> str:
+        """The same for an account, `user:password`."""
         some = (self.servers[0], self.servers[-1])
-        return f"redis+cluster://{','.join(f'127.0.0.1:{server.port}' for server in some)}"
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in some)
+        where = f"{account}@{hosts}" if account else hosts
+        if self.secured is None:
+            return f"redis+cluster://{where}"
+        return f"rediss+cluster://{where}?ssl_ca_certs={self.secured.authority}"
 
     def alive(self) -> list[RedisServer]:
         return [server for server in self.servers if _answers(server)]
@@ -99,10 +109,10 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def clustered(folder: Path, *, replicas: bool = True) -> Iterator[Nodes]:
+def clustered(folder: Path, *, replicas: bool = True, secured: Secured | None = None) -> Iterator[Nodes]:
     with contextlib.ExitStack() as stack:
         count = PRIMARIES * 2 if replicas else PRIMARIES
-        servers = [stack.enter_context(_node(folder / f"node{number}")) for number in range(count)]
+        servers = [stack.enter_context(_node(folder / f"node{number}", secured)) for number in range(count)]
         clients = [stack.enter_context(server.client()) for server in servers]
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
@@ -114,19 +124,24 @@ def clustered(folder: Path, *, replicas: bool = True) -> Iterator[Nodes]:
         until(lambda: all(_knows(client) == count for client in clients), 30)
         for number in range(PRIMARIES, count):
             clients[number].execute_command("CLUSTER", "REPLICATE", _id_of(clients[number - PRIMARIES]))
-        found = Nodes(servers)
+        found = Nodes(servers, secured)
         until(lambda: found.is_whole() and all(map(_follows, clients[PRIMARIES:])), 30)
         yield found
 
 
-def _node(folder: Path) -> RedisServer:
+def _node(folder: Path, secured: Secured | None) -> RedisServer:
     # The bus is by default 10,000 above the port, which may be no port at all.
     options = {
         "cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": str(NODE_TIMEOUT_MS),
         # How long a replica heard nothing does not bar it: the tests stop servers for longer than that.
         "cluster-replica-validity-factor": "0", "cluster-require-full-coverage": "no",
     }  # fmt: skip
-    return RedisServer(folder, persistent=False, options=options)
+    if secured is None:
+        return RedisServer(folder, persistent=False, options=options)
+    return RedisServer(
+        folder, program=secured.program, persistent=False, tls=secured.folder, account=secured.account,
+        options=options | secured.options() | {"tls-cluster": "yes"},
+    )  # fmt: skip
 
 
 def _id_of(client: redis.Redis) -> str:

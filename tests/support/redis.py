@@ -36,7 +36,8 @@ class RedisServer:
     """Made stopped; `start` it, or use it as a context manager. Port, folder and data stay over restarts.
 
     `options` are configuration directives, `env` is added to the environment (LD_PRELOAD), `persistent=False` makes a
-    restart forget everything. With `tls=True` its URL is a `rediss://` one that trusts the server's own certificate.
+    restart forget everything. With `tls=True` its URL is a `rediss://` one that trusts the server's own certificate, or that of
+    a folder where `make_certificate` has made one. `account` is the `user:password` that its own clients have.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class RedisServer:
         *,
         program: Path | None = None,
         persistent: bool = True,
-        tls: bool = False,
+        tls: bool | Path = False,
+        account: str = "",
         options: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
@@ -57,8 +59,9 @@ class RedisServer:
         self.env = dict(env or {})
         self._options = _defaults(persistent) | dict(options or {})
         self._process: Guarded | None = None
-        self._authority = folder / "server.crt" if tls else None
-        if tls:
+        self._account = f"{account}@" if account else ""
+        self._certificates = (tls if isinstance(tls, Path) else folder) if tls else None
+        if tls is True:
             make_certificate(folder)
 
     @property
@@ -68,9 +71,10 @@ class RedisServer:
         return self._process.pid
 
     def url(self, db: int = 0) -> str:
-        if self._authority is None:
-            return f"redis://127.0.0.1:{self.port}/{db}"
-        return f"rediss://127.0.0.1:{self.port}/{db}?ssl_ca_certs={self._authority}"
+        where = f"{self._account}127.0.0.1:{self.port}/{db}"
+        if self._certificates is None:
+            return f"redis://{where}"
+        return f"rediss://{where}?ssl_ca_certs={self._certificates / 'server.crt'}"
 
     def client(self, db: int = 0) -> redis.Redis:
         """A plain client that never tries again: a test wants to see each fault. The caller closes it."""
@@ -140,7 +144,8 @@ class RedisServer:
 
     def _comes_up(self) -> bool:
         self.stop()
-        listen = {"port": str(self.port)} if self._authority is None else _tls_options(self.port)
+        secured = self._certificates
+        listen = {"port": str(self.port)} if secured is None else tls_options(self.port, secured)
         options = [part for name, value in (listen | self._options).items() for part in (f"--{name}", value)]
         log = self.folder / "redis.log"
         self._process = Guarded(
@@ -184,13 +189,15 @@ def _defaults(persistent: bool) -> dict[str, str]:
     }
 
 
-def _tls_options(port: int) -> dict[str, str]:
+def tls_options(port: int, folder: Path) -> dict[str, str]:
+    """With the certificate that lies in this folder."""
+    certificate = str(folder / "server.crt")
     return {
         "port": "0",
         "tls-port": str(port),
-        "tls-cert-file": "server.crt",
-        "tls-key-file": "server.key",
-        "tls-ca-cert-file": "server.crt",
+        "tls-cert-file": certificate,
+        "tls-key-file": str(folder / "server.key"),
+        "tls-ca-cert-file": certificate,
         "tls-auth-clients": "no",
     }
 

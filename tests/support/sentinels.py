@@ -9,7 +9,8 @@ from pathlib import Path
 import redis
 
 from progress_stream.store.embedded import Guarded, find_server
-from tests.support.redis import PATIENCE_SECONDS, RedisServer, free_port
+from tests.support.redis import PATIENCE_SECONDS, RedisServer, free_port, tls_options
+from tests.support.secured import PASSWORD, Secured
 from tests.support.waiting import until
 
 NAME = "main"
@@ -20,17 +21,27 @@ DOWN_AFTER_MS = 3_000
 class Watched:
     """What the Sentinels watch, and how they are asked."""
 
-    def __init__(self, servers: list[RedisServer], ports: list[int]) -> None:
+    def __init__(self, servers: list[RedisServer], ports: list[int], secured: Secured | None = None) -> None:
         self.servers = servers
         self.ports = ports
+        self.secured = secured
 
-    def url(self, db: int = 0) -> str:
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/{NAME}/{db}"
+    def url(self, db: int = 0, account: str = "", options: str = "") -> str:
+        """`account` is the servers' (`user:password`); the Sentinels' is among the options."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        where = f"{account}@{hosts}" if account else hosts
+        if self.secured is None:
+            return f"redis+sentinel://{where}/{NAME}/{db}"
+        return f"rediss+sentinel://{where}/{NAME}/{db}?ssl_ca_certs={self.secured.authority}{options}"
 
     def named(self, port: int | None = None) -> int:
         """The port that a Sentinel names."""
-        with _client(port or self.ports[0]) as client:
+        with self.sentinel(port) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)[1])
+
+    def sentinel(self, port: int | None = None) -> redis.Redis:
+        """The caller closes it."""
+        return _client(port or self.ports[0], self.secured)
 
     def primary(self) -> RedisServer:
         return next(server for server in self.servers if server.port == self.named())
@@ -41,7 +52,7 @@ class Watched:
     def fail_over(self) -> None:
         """Promotes the replica, and returns once every Sentinel names it. The old primary stays reachable."""
         wanted = self.replica().port
-        with _client(self.ports[0]) as client:
+        with self.sentinel() as client:
             client.execute_command("SENTINEL", "FAILOVER", NAME)
         self.wait_until_named(wanted)
 
@@ -50,51 +61,74 @@ class Watched:
 
     def wait_until_whole(self) -> None:
         """All know each other, and the replica follows."""
-        until(lambda: all(_sees_all(port, len(self.ports)) for port in self.ports), 60)
+        until(lambda: all(self._sees_all(port) for port in self.ports), 60)
+
+    def _sees_all(self, port: int) -> bool:
+        with self.sentinel(port) as client:
+            pairs = client.execute_command("SENTINEL", "MASTER", NAME)
+        told = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return (int(told[b"num-other-sentinels"]), int(told[b"num-slaves"])) == (len(self.ports) - 1, 1)
 
 
 @contextlib.contextmanager
-def watched(folder: Path, *, sentinels: int = 3) -> Iterator[Watched]:
+def watched(folder: Path, *, sentinels: int = 3, secured: Secured | None = None) -> Iterator[Watched]:
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(RedisServer(folder / f"server{number}", persistent=False))
-            for number in range(2)
-        ]
+        servers = [stack.enter_context(_server(folder / f"server{number}", secured)) for number in range(2)]
         servers[1].replicate(servers[0])
-        ports = [_start(stack, folder / f"sentinel{number}", servers[0].port) for number in range(sentinels)]
-        found = Watched(servers, ports)
+        ports = [
+            _start(stack, folder / f"sentinel{number}", servers[0].port, secured)
+            for number in range(sentinels)
+        ]
+        found = Watched(servers, ports, secured)
         found.wait_until_whole()
         yield found
 
 
-def _start(stack: contextlib.ExitStack, folder: Path, primary: int) -> int:
+def _server(folder: Path, secured: Secured | None) -> RedisServer:
+    if secured is None:
+        return RedisServer(folder, persistent=False)
+    return RedisServer(
+        folder, program=secured.program, persistent=False, tls=secured.folder, account=secured.account,
+        options=secured.options(),
+    )  # fmt: skip
+
+
+def _start(stack: contextlib.ExitStack, folder: Path, primary: int, secured: Secured | None) -> int:
     folder.mkdir(parents=True)
     port = free_port()
     file = folder / "sentinel.conf"
     file.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"bind 127.0.0.1\ndir {folder}\n"
         f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
         f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
-        f"sentinel failover-timeout {NAME} 10000\n"
+        f"sentinel failover-timeout {NAME} 10000\n" + _listening(port, secured)
     )
-    process = Guarded([find_server(), str(file), "--sentinel"], folder=folder, log=folder / "sentinel.log")
+    program = find_server() if secured is None else secured.program
+    process = Guarded([program, str(file), "--sentinel"], folder=folder, log=folder / "sentinel.log")
     stack.callback(process.stop)
-    until(lambda: _answers(port), PATIENCE_SECONDS)
+    until(lambda: _answers(port, secured), PATIENCE_SECONDS)
     return port
 
 
-def _client(port: int) -> redis.Redis:
-    return redis.Redis(port=port, protocol=2)
+def _listening(port: int, secured: Secured | None) -> str:
+    if secured is None:
+        return f"port {port}\n"
+    tls = "".join(f"{name} {value}\n" for name, value in tls_options(port, secured.folder).items())
+    return (
+        f"{tls}tls-replication yes\nrequirepass {PASSWORD}\nsentinel sentinel-pass {PASSWORD}\n"
+        f"sentinel auth-pass {NAME} {PASSWORD}\n"
+    )
 
 
-def _answers(port: int) -> bool:
-    with contextlib.suppress(redis.ConnectionError), _client(port) as client:
+def _client(port: int, secured: Secured | None) -> redis.Redis:
+    if secured is None:
+        return redis.Redis(port=port, protocol=2)
+    return redis.Redis(
+        host="127.0.0.1", port=port, protocol=2, password=PASSWORD, ssl=True, ssl_ca_certs=str(secured.authority)
+    )  # fmt: skip
+
+
+def _answers(port: int, secured: Secured | None) -> bool:
+    with contextlib.suppress(redis.ConnectionError), _client(port, secured) as client:
         return bool(client.execute_command("PING"))
     return False
-
-
-def _sees_all(port: int, sentinels: int) -> bool:
-    with _client(port) as client:
-        pairs = client.execute_command("SENTINEL", "MASTER", NAME)
-    told = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    return (int(told[b"num-other-sentinels"]), int(told[b"num-slaves"])) == (sentinels - 1, 1)

@@ -8,7 +8,13 @@ from redis import exceptions
 
 from ..errors import NotAPrimary, StoreUnavailable
 
+
+class SentinelsRefuse(exceptions.AuthenticationError):
+    """Not the refusal of the server that they name: Sentinels have accounts of their own."""
+
+
 _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (SentinelsRefuse, "the Sentinels refuse the password or the account"),
     (exceptions.AuthenticationError, "Redis refuses the password or the account"),
     (exceptions.NoPermissionError, "the Redis account may not do this"),
     (exceptions.MaxConnectionsError, "every connection to Redis is in use"),

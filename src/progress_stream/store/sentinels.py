@@ -20,8 +20,10 @@ from typing import Any, Final
 
 import redis
 import redis.asyncio
+from redis.exceptions import NoPermissionError
 
 from ..addresses import Address, Sentinels
+from .failures import SentinelsRefuse
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ SILENT_SECONDS: Final = 10.0
 #: Seconds that a Sentinel has to answer: it is near, and has little to do.
 ANSWER_SECONDS: Final = 0.5
 _GONE: Final = frozenset({"s_down", "o_down"})
+#: That this account may not ask.
+_REFUSALS: Final = (redis.AuthenticationError, NoPermissionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Guide:
         self._asked_at = float("-inf")
         self._silent_until = [float("-inf")] * sentinels
         self._turn = 0
+        self._refused = False
 
     def is_due(self, now: float) -> bool:
         # Nobody who can be asked: then not each second somebody waits for that.
@@ -64,6 +69,7 @@ class Guide:
     def order(self, now: float) -> list[int]:
         """All Sentinels, each time another one first; those that were silent a moment ago last."""
         self._asked_at = now
+        self._refused = False
         count = len(self._silent_until)
         turn = [(self._turn + step) % count for step in range(count)]
         self._turn += 1
@@ -71,6 +77,18 @@ class Guide:
 
     def note_silence(self, sentinel: int, now: float) -> None:
         self._silent_until[sentinel] = now + SILENT_SECONDS
+
+    def note_refusal(self, error: redis.RedisError) -> None:
+        """Of one that answered: it watches no primary of this name, or this account may not ask it."""
+        self._refused = self._refused or isinstance(error, _REFUSALS)
+
+    def known(self) -> Address:
+        """Where the primary is. Raises redis' AuthenticationError or ConnectionError where nobody has said it."""
+        if self.address is not None:
+            return self.address
+        if self._refused:
+            raise SentinelsRefuse("the Sentinels refuse the password or the account")
+        raise redis.ConnectionError("no Sentinel names a primary")
 
     def takes(self, told: Told) -> bool:
         """True when this answer settles it: nobody needs to be asked after it."""
@@ -118,7 +136,7 @@ class SyncLeader:
                     self._ask()
             finally:
                 self._lock.release()
-        return _known(self._guide)
+        return self._guide.known()
 
     def doubt(self) -> None:
         self._guide.doubt()
@@ -131,8 +149,9 @@ class SyncLeader:
                 for words in _questions(self._name):
                     pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
                 told = read(*pipeline.execute())
-            except redis.ResponseError:
-                continue  # It watches no primary of this name.
+            except (redis.ResponseError, redis.AuthenticationError) as error:
+                self._guide.note_refusal(error)
+                continue
             except (redis.RedisError, OSError):
                 self._guide.note_silence(number, time.monotonic())
                 continue
@@ -160,7 +179,7 @@ class AsyncLeader:
             async with self._lock:
                 if self._guide.is_due(time.monotonic()):
                     await self._ask()
-        return _known(self._guide)
+        return self._guide.known()
 
     def doubt(self) -> None:
         self._guide.doubt()
@@ -173,7 +192,8 @@ class AsyncLeader:
                 for words in _questions(self._name):
                     pipeline.execute_command(*words)
                 told = read(*await pipeline.execute())
-            except redis.ResponseError:
+            except (redis.ResponseError, redis.AuthenticationError) as error:
+                self._guide.note_refusal(error)
                 continue
             except (redis.RedisError, OSError):
                 self._guide.note_silence(number, time.monotonic())
@@ -190,12 +210,6 @@ class AsyncLeader:
 
 def _questions(name: str) -> tuple[tuple[str, ...], ...]:
     return ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name), ("SENTINEL", "MASTER", name)
-
-
-def _known(guide: Guide) -> Address:
-    if guide.address is None:
-        raise redis.ConnectionError("no Sentinel names a primary")
-    return guide.address
 
 
 def _must_be_primary(role: Any, leader: SyncLeader | AsyncLeader) -> None:

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from ..addresses import Address, Cluster
 from .cluster import AsyncCluster
+from .failures import mapped
 from .slots import slot_of
 from .subscription import Line, Straight
 
@@ -110,7 +111,7 @@ class ShardedWakeups:
             try:
                 await self._cluster.refresh()
             except (RedisError, OSError) as error:
-                log.warning("no node of the Redis Cluster tells who serves what: %s", type(error).__name__)
+                log.warning("no node of the Redis Cluster tells who serves what: %s", mapped(error))
                 await asyncio.sleep(random.uniform(0.2, 1.0))
                 continue
             except Exception:

@@ -17,6 +17,7 @@ from redis.asyncio.connection import parse_url
 from redis.exceptions import RedisError
 
 from ..addresses import Address, Sentinels
+from .failures import mapped
 from .sentinels import CHECK_SECONDS, AsyncLeader
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ class Line:
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     connection = await self._connect()
             except (OSError, TimeoutError, ssl.SSLError, ConnectionError, RedisError) as error:
-                log.warning("the subscription to Redis cannot be made: %s", type(error).__name__)
+                log.warning("the subscription to Redis cannot be made: %s", _words(error))
             else:
                 tries = 0
                 await self._serve(connection)
@@ -269,6 +270,11 @@ class Line:
         if self._road.only_primary and connection.greeting[-1][0] != b"master":
             connection.abort()
             raise ConnectionError("not a primary")
+
+
+def _words(error: Exception) -> str:
+    """Of the socket's and TLS' own errors the kind says most."""
+    return str(mapped(error)) if isinstance(error, RedisError) else type(error).__name__
 
 
 def _tls(where: Mapping[str, Any]) -> ssl.SSLContext | None:

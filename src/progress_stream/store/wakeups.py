@@ -5,8 +5,11 @@ Messages may be lost at any time; whoever listens re-reads when `confirmed` come
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
+
+import hiredis
 
 from ..addresses import Cluster, Sentinels, where
 from .aio import AsyncStore
@@ -15,6 +18,8 @@ from .connect import async_leader
 from .sentinels import AsyncLeader
 from .sharded import ShardedWakeups
 from .subscription import Led, Line, Straight
+
+log = logging.getLogger(__name__)
 
 #: Channels in one SUBSCRIBE after a reconnect.
 _AT_ONCE: Final = 500
@@ -66,7 +71,7 @@ class Wakeups:
             road = Led(place, self._leader)
         else:
             road = Straight(self._url)
-        self._line = Line(road, self._pushed, self._subscribe_to_all)
+        self._line = Line(road, self._pushed, self._subscribe_to_all, refused=_say_refusal)
         self._line.start()
 
     async def stop(self) -> None:
@@ -102,3 +107,8 @@ class Wakeups:
         if self._line is not None:
             for start in range(0, len(channels), _AT_ONCE):
                 self._line.write(b"SUBSCRIBE", *channels[start : start + _AT_ONCE])
+
+
+def _say_refusal(error: hiredis.ReplyError) -> None:
+    """`NOPERM`, mostly: the account may write and not listen. Its first word names no channel."""
+    log.error("Redis refuses a subscription: %s", str(error).split(" ")[0])

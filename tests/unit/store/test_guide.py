@@ -1,6 +1,11 @@
 """Which Sentinel is asked next, and what is believed of their answers."""
 
+import pytest
+import redis
+from redis.exceptions import NoPermissionError
+
 from progress_stream.addresses import Address
+from progress_stream.store.failures import SentinelsRefuse, mapped
 from progress_stream.store.sentinels import CHECK_SECONDS, SILENT_SECONDS, Guide, Told, read
 
 OLD, NEW = Address("old", 1), Address("new", 2)
@@ -77,3 +82,19 @@ def test_a_primary_that_is_down_is_not_believed_in() -> None:
     assert Told(Address("10.0.0.1", 6379), 7) == read(address, [b"flags", b"master", b"config-epoch", b"7"])
     assert Told(None) == read(address, [b"flags", b"master,s_down", b"config-epoch", b"7"])
     assert Told(None) == read(None, [])
+
+
+@pytest.mark.parametrize("refusal", [redis.AuthenticationError("hush"), NoPermissionError("hush")])
+def test_who_may_not_ask_is_told_so(refusal: redis.RedisError) -> None:
+    """And not that nobody names a primary; until the next answers, which may be others."""
+    guide = Guide(2)
+    guide.order(0)
+    guide.note_refusal(refusal)
+    guide.note_refusal(redis.ResponseError("No such master with that name"))
+
+    with pytest.raises(SentinelsRefuse) as caught:
+        guide.known()
+    assert "the Sentinels refuse the password or the account" == str(mapped(caught.value))
+    guide.order(1)
+    with pytest.raises(redis.ConnectionError, match="no Sentinel names a primary"):
+        guide.known()

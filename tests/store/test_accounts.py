@@ -1,0 +1,248 @@
+"""A Cluster and a primary with Sentinels that speak TLS alone, and accounts with the rights that the docs name and no others.
+
+The rules stand in docs/operations.md; they are taken from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import dramatiq
+import httpx
+import pytest
+from dramatiq.brokers.redis import RedisBroker
+from pydantic import SecretStr
+
+from progress_stream import ProgressMiddleware, broker_client, current_job, report
+from progress_stream.api.app import create_app
+from progress_stream.auth.verify import sign
+from progress_stream.errors import StoreUnavailable
+from progress_stream.settings import Settings, load
+from progress_stream.store.connect import sync_client
+from progress_stream.store.sync import SyncStore
+from tests.chaos.faults import WebProcess
+from tests.cli.processes import COMMAND
+from tests.support.cluster import clustered
+from tests.support.redis import RedisServer
+from tests.support.secured import Secured
+from tests.support.sentinels import watched
+from tests.support.server import SECRET, serving
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "hush-hush"
+PROGRESS, SENTINELS, QUEUE = "progress", "progress on >password +ping", "queue"
+
+#: Two groups of servers, for these tests alone.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
+
+
+def rule(begins: str) -> list[str]:
+    """The documented rights of an account, as `ACL SETUSER` takes them, with this file's password."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    found = re.findall(rf"^user ({re.escape(begins)}\b.*)$", text, re.MULTILINE)
+    return str(found[0]).replace(">password", f">{PASSWORD}").split(" ")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A group of servers. `url` of an account, `broker` where the queue is."""
+
+    servers: list[RedisServer]
+    url: Callable[[str], str]
+    broker: str | None
+
+
+@pytest.fixture(scope="module", params=["cluster", "sentinels"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp(request.param)
+    secured = Secured(folder / "certificates")
+    if request.param == "cluster":
+        with clustered(folder, replicas=False, secured=secured) as nodes:
+            yield Place(nodes.servers, nodes.url_with, None)
+        return
+    with watched(folder, sentinels=1, secured=secured) as group:
+        with group.sentinel() as client:
+            client.execute_command("ACL", "SETUSER", *rule(SENTINELS))
+        own = f"&sentinel_username=progress&sentinel_password={PASSWORD}"
+        yield Place(
+            group.servers, lambda account: group.url(0, account, own), group.url(1, f"queue:{PASSWORD}", own)
+        )
+
+
+@pytest.fixture
+def settings(place: Place, broker_url: str, namespace: str, tmp_path: Path) -> Settings:
+    """With the accounts, made anew for this namespace."""
+    progress = [word.replace("ps:*", f"{namespace}:*") for word in rule(PROGRESS)]
+    queue = [word.replace("~dramatiq", f"~{namespace}:dramatiq") for word in rule(QUEUE)]
+    for server in place.servers:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", progress[0], "reset", *progress[1:])
+            client.execute_command("ACL", "SETUSER", queue[0], "reset", *queue[1:])
+            client.execute_command("ACL", "LOG", "RESET")
+    return load(
+        redis_url=place.url(f"progress:{PASSWORD}"), broker_url=place.broker or broker_url, namespace=namespace, data=tmp_path,
+        jwt_secret=SecretStr(SECRET), ready_seconds=0, drain_seconds=0,
+    )  # fmt: skip
+
+
+def refused(place: Place) -> list[str]:
+    """What the servers refused of the accounts."""
+    found: list[str] = []
+    for server in place.servers:
+        with server.client() as client:
+            found += [f"{one['username']}: {one['object']}" for one in client.acl_log()]
+    return found
+
+
+@contextlib.contextmanager
+def working(settings: Settings) -> Iterator[Callable[[], str]]:
+    """A worker with one actor; what is yielded sends it a job."""
+    broker = RedisBroker(  # type: ignore[no-untyped-call]
+        client=broker_client(settings), namespace=settings.broker_namespace, maintenance_chance=1_000_000
+    )
+    broker.add_middleware(ProgressMiddleware(settings))
+
+    @dramatiq.actor(
+        broker=broker,
+        actor_name="count",
+        progress=True,
+        submit=True,
+        max_retries=1,
+        min_backoff=1,
+        max_backoff=10,
+    )
+    def count() -> None:
+        job = current_job()
+        job.event("mine", 1)
+        if job.attempt == 1:
+            raise ValueError("as it was told to")
+        until(lambda: over)
+
+    over: list[str] = []
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    try:
+        yield lambda: count.send_with_options(owner="alice").message_id
+    finally:
+        over.append("over")
+        worker.stop()
+        broker.close()
+
+
+def test_the_documented_rights_are_enough(place: Place, settings: Settings) -> None:
+    """A job of a real queue that fails once; its stream, its owner's lists, both followed live: nothing is refused."""
+    headers = {"Authorization": f"Bearer {sign(SECRET, 'alice', 'jobs:read jobs:write', 600)}"}
+    with (
+        serving(create_app(settings), settings) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30) as client,
+        working(settings) as send,
+    ):
+        until(lambda: client.get("/readyz").status_code == 200)
+        with client.stream("GET", "/jobs/events") as all_jobs:
+            rows = (line for line in all_jobs.iter_lines() if line.startswith("data: "))
+            assert next(rows)
+            job = send()
+            # What the broker took may be known to Redis a second later than that.
+            until(lambda: client.get(f"/jobs/{job}").status_code == 200)
+            with client.stream("GET", f"/jobs/{job}/events") as stream:
+                named = (
+                    line.removeprefix("event: ") for line in stream.iter_lines() if line.startswith("event: ")
+                )
+                seen = [next(named) for _ in range(7)]
+            assert job in next(rows)
+        listed = client.get("/jobs").json()["jobs"]
+        assert 202 == client.post(f"/jobs/{job}/cancel").status_code
+        assert "default" in client.get("/metrics").text
+        taken = client.post("/tickets", json={"jobs": [job]})
+
+    assert ["position", "queued", "started", "mine", "retrying", "started", "mine"] == seen
+    assert [job] == [row["id"] for row in listed]
+    assert 201 == taken.status_code
+    assert [] == refused(place)
+
+
+def test_what_is_not_among_them_is_refused(place: Place, settings: Settings) -> None:
+    """Another installation's keys and channels, and what only an operator does."""
+    store = SyncStore(sync_client(settings.redis_url or ""), settings)
+    other = SyncStore(
+        sync_client(settings.redis_url or ""), settings.model_copy(update={"namespace": "other"})
+    )
+
+    assert store.send(store.commands.look("job")).record is None
+    with pytest.raises(StoreUnavailable, match="the Redis account may not do this"):
+        other.send(other.commands.get_record("kind", "key"))
+    with pytest.raises(StoreUnavailable, match="the Redis account may not do this"):
+        other.send(other.commands.put_ended_session("kind", "key", b"", 1))
+    for one in (store, other):
+        one.close()
+
+
+def wrong(settings: Settings) -> dict[str, str]:
+    """Words of the fault, and the settings' URL with it: of the servers' account, and of the Sentinels' where there are any."""
+    url = str(settings.redis_url)
+    found = {"Redis refuses the password or the account": url.replace(f":{PASSWORD}@", ":not-it@")}
+    if "sentinel_password" in url:
+        own = url.replace(f"sentinel_password={PASSWORD}", "sentinel_password=not-it")
+        found["the Sentinels refuse the password or the account"] = own
+    return found
+
+
+def test_a_wrong_password_ends_a_command_with_words_and_without_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """On its one line, and with its code."""
+    for words, url in wrong(settings).items():
+        env = os.environ | {
+            "PROGRESS_STREAM_REDIS_URL": url,
+            "PROGRESS_STREAM_BROKER_URL": str(settings.broker_url),
+        }
+        ran = subprocess.run(
+            [*COMMAND, "streaming", "off"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )  # fmt: skip
+
+        assert (1, f"progress-stream: {words}\n") == (ran.returncode, ran.stderr)
+        assert "not-it" not in ran.stdout + ran.stderr
+
+
+def says(log: Path, words: str) -> bool:
+    """Of what was refused at the subscription's beginning Redis' own word is there."""
+    text = log.read_text()
+    return words in text or ("Redis" in words and "Redis refuses the subscription: WRONGPASS" in text)
+
+
+def test_a_wrong_password_is_in_the_log_of_who_reports_and_who_serves(
+    settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """By its words, and not itself. The web server lives, and is not ready."""
+    log = tmp_path / "web" / "serve.log"
+    for words, url in wrong(settings).items():
+        caplog.clear()
+        bad = settings.model_copy(update={"redis_url": url, "namespace": words.split()[1]})
+        with report("nightly", owner="alice", settings=bad) as job:
+            job.log("said")
+        assert f"is kept in memory: {words}" in caplog.text
+        assert "not-it" not in caplog.text
+        with WebProcess(bad, SECRET, tmp_path / "web") as web:
+            until(partial(says, log, words))
+            assert not web.is_ready
+        assert "not-it" not in log.read_text()
+
+
+def test_each_command_of_a_script_is_among_the_documented_rights() -> None:
+    """Also those that the tests above have no use for."""
+    scripts = (ROOT / "src" / "progress_stream" / "store" / "scripts").glob("*.lua")
+    text = "".join(file.read_text() for file in scripts)
+    called = {
+        f"+{word.lower()}" for word in re.findall(r"(?:call[(]|call, ?|claimed and |or )'([A-Z]+)'", text)
+    }
+
+    assert {"+xadd", "+hsetnx", "+info"} <= called
+    assert set() == called - set(rule(PROGRESS))
