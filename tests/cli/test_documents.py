@@ -19,15 +19,11 @@ from tests.cli.processes import COMMAND, Dev, Running, environment, run, until
 from tests.conftest import BROKER_DB, STORE_DB
 from tests.foreign.strings import HOSTILE
 from tests.support.proxy import Proxy
+from tests.support.readme import blocks, shell_loop
 from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Site, serving
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def as_typed(commands: str, port: str) -> str:
@@ -73,9 +69,8 @@ def site(redis_server: RedisServer, namespace: str, tmp_path: Path) -> Iterator[
 @contextmanager
 def looping(url: str, token: str, job: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The README's loop, with a shorter rest; ended with the block."""
-    loop = as_typed(blocks("sh")[2], url.rpartition(":")[2]).replace("sleep 1", "sleep 0.1")
     shell = subprocess.Popen(
-        ["sh", "-c", loop], cwd=folder, env=environment(TOKEN=token, JOB=job), text=True,
+        ["sh", "-c", shell_loop(url)], cwd=folder, env=environment(TOKEN=token, JOB=job), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -15,6 +15,7 @@ from typing import IO, Final, NamedTuple
 
 from tests.support import lacking
 from tests.support.proxy import Proxy
+from tests.support.readme import shell_loop
 
 FOLDER: Final = Path(__file__).parent
 NODE_FOLDER: Final = FOLDER.parent / "node"
@@ -65,9 +66,9 @@ class Follower:
     def told(self) -> list[Told]:
         """Without `position`, which each connection begins with, and which is no event of the job."""
         self.out.seek(0)
-        lines = self.out.read().decode().split("\n")[:-1]
-        split = _by_tabs if self.name == "curl" else json.loads
-        return [told for told in (Told(*split(line)) for line in lines) if told.event != "position"]
+        text = self.out.read().decode()
+        split = _frames if self.name == "curl" else _lines
+        return [told for told in split(text) if told.event != "position"]
 
     def complaints(self) -> str:
         self.errors.seek(0)
@@ -80,26 +81,41 @@ def start(
     """Ends the test where the client or what runs it is missing."""
     url = proxy.url + path + (f"?token={ticket}" if name in BY_TICKET else "")
     out, errors = ((folder / f"{name.replace('/', '-')}.{kind}").open("w+b") for kind in ("out", "errors"))
-    process = subprocess.Popen(
-        [*_command(name), url, *(types if name in NPM else ())],
-        stdout=out, stderr=errors, cwd=ROOT, env=os.environ | {"TOKEN": token},
-    )  # fmt: skip
+    env = os.environ | {"TOKEN": token, "JOB": path.split("/")[2]}
+    if name == "curl":
+        # It keeps its position in a file beside it.
+        command, place = _curl(proxy.url), folder / "curl"
+        place.mkdir()
+    else:
+        command, place = [*_command(name), url, *(types if name in NPM else ())], ROOT
+    process = subprocess.Popen(command, stdout=out, stderr=errors, cwd=place, env=env)
     return Follower(name, proxy, process, out, errors)
 
 
 def _command(name: str) -> Sequence[str]:
     if name in PYPI:
         return [sys.executable, "-m", "tests.clients.follow", name]
-    if name == "curl":
-        return [_found("bash"), str(FOLDER / "follow.sh")] if _found("curl") else []
     if not (NODE_FOLDER / "node_modules" / name).is_dir():
         lacking("the packages of tests/node")
     return [_found("node"), str(NODE_FOLDER / "follow.mjs"), name]
+
+
+def _curl(url: str) -> Sequence[str]:
+    """With the loop of the README, in the plainest shell that there is."""
+    _found("curl")
+    return [_found("sh"), "-c", shell_loop(url)]
 
 
 def _found(program: str) -> str:
     return shutil.which(program) or lacking(program)
 
 
-def _by_tabs(line: str) -> list[str]:
-    return line.split("\t")
+def _lines(text: str) -> Iterable[Told]:
+    return (Told(*json.loads(line)) for line in text.split("\n")[:-1])
+
+
+def _frames(text: str) -> Iterable[Told]:
+    """Each as it came over the wire, a blank line after it; heartbeats stand among their lines, and the last says how it ended."""
+    for frame in text.split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in frame.split("\n") if not line.startswith(":"))
+        yield Told(fields.get("id", ""), fields.get("event", ""), fields.get("data", ""))
