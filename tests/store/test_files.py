@@ -1,4 +1,4 @@
-"""The store of files: on a disk, and on another of fsspec's file systems."""
+"""The store of files: on a disk, in an S3 server, and on another of fsspec's file systems."""
 
 import io
 import json
@@ -16,13 +16,26 @@ from progress_stream.errors import InvalidSetting, InvalidUpload, StoreUnavailab
 from progress_stream.reporting.upload import Upload
 from progress_stream.settings import load
 from progress_stream.store.files import ALLOWED_PROTOCOLS, Files
+from tests.support.s3 import S3Server
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(scope="module")
+def in_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
+    """One for the module: to load the driver for each test would take longer than the tests."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        server.client().create_bucket(Bucket="bucket")
+        yield Files("s3://bucket/some/files")
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     """The local one moves a finished file to its place; others write it there."""
     if request.param == "file":
         return Files((tmp_path / "files").as_uri())
+    if request.param == "s3":
+        return request.getfixturevalue("in_s3")
     return Files(f"memory://{uuid4().hex}/files", allowed_protocols=(*ALLOWED_PROTOCOLS, "memory"))
 
 
