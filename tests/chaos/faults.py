@@ -65,6 +65,8 @@ class WebProcess:
             "PROGRESS_STREAM_JWT_SECRET": secret,
             "PROGRESS_STREAM_READY_SECONDS": str(ready_seconds),
             "PROGRESS_STREAM_DRAIN_SECONDS": str(drain_seconds),
+            # A busy machine holds up a crowd of clients in one process for longer than a client's 10 s to ask.
+            "PROGRESS_STREAM_HEADER_SECONDS": "60",
         } | dict(env or {})
 
     @property
