@@ -149,6 +149,7 @@ def test_the_bar_reaches_the_end_over_cuts_and_a_gateway_that_is_away(
     assert asked == len(meddler.streams())
 
 
+@pytest.mark.slow
 def test_the_bar_reaches_the_end_over_a_web_server_that_is_killed(
     page: Page, redis_url: str, namespace: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.browser.following import ENDED, AnyContext, end, eventually, follow, start, tab, until, whole
 from tests.browser.programs import Reachable
 from tests.support.proxy import Proxy
@@ -108,6 +110,7 @@ def test_a_proxy_that_keeps_streams_back_is_got_around(
     assert way.polls()
 
 
+@pytest.mark.slow
 def test_a_gateway_that_apologises_with_html_for_five_seconds_is_waited_for(
     either: AnyContext, way: Proxy, server: Reachable
 ) -> None:

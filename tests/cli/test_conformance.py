@@ -133,6 +133,7 @@ def test_a_fault_is_found_by_its_rule(settings: Settings, fault: type[faulty.Fau
     assert not kept[rule]
 
 
+@pytest.mark.slow
 def test_a_broken_rule_ends_the_command_with_one(settings: Settings) -> None:
     """For a script."""
     token = sign(SECRET, "alice", "jobs:read jobs:write", 600)

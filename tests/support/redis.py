@@ -95,6 +95,10 @@ class RedisServer:
             self.port = free_port()
         raise RuntimeError(f"{self.program} did not start: {self.last_words()}")
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
     def stop(self) -> None:
         """Ends it in good order: what it persists is complete."""
         if self._process is not None:

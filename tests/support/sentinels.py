@@ -60,14 +60,22 @@ class Watched:
         until(lambda: all(self.named(one) == port for one in self.ports), 60)
 
     def wait_until_whole(self) -> None:
-        """All know each other, and the replica follows."""
+        """All know each other, and the replica follows. One that a test has killed is started again, as its supervisor would."""
+        for server in self.servers:
+            if not server.running:
+                server.start().replicate(self.primary())
         until(lambda: all(self._sees_all(port) for port in self.ports), 60)
 
     def _sees_all(self, port: int) -> bool:
         with self.sentinel(port) as client:
-            pairs = client.execute_command("SENTINEL", "MASTER", NAME)
-        told = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        return (int(told[b"num-other-sentinels"]), int(told[b"num-slaves"])) == (len(self.ports) - 1, 1)
+            primary = _pairs(client.execute_command("SENTINEL", "MASTER", NAME))
+            replicas = [_pairs(one) for one in client.execute_command("SENTINEL", "REPLICAS", NAME)]
+        follow = [(one[b"flags"], one[b"master-link-status"]) for one in replicas]
+        return (int(primary[b"num-other-sentinels"]), follow) == (len(self.ports) - 1, [(b"slave", b"ok")])
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 @contextlib.contextmanager
