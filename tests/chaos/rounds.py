@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -128,7 +129,7 @@ class Round:
         made.start_programs(scale.jobs - scale.worked - appended, appended, scale.events, scale.seconds)
         if made.programs and not self._lossy:
             # The wake-up of one job's last event is lost, and no later one betrays it.
-            made.programs[0].before_end = partial(subscriptions_killed, made)
+            made.programs[0].before_end = partial(_kill_subscriptions, made)
         histories = asyncio.run(self._watch_all(made))
         outcome = Outcome(rounds=1, injected=len(self._noted))
         for reporter in (*made.programs, *made.appenders):
@@ -200,6 +201,12 @@ class Round:
         outcome.faults += [f"job {appender.job}: {text}" for text in appender.wrong(kept)]
         outcome.refused += appender.refused
         outcome.unknown += appender.unknown
+
+
+def _kill_subscriptions(made: Stage) -> None:
+    """A Redis that another fault has just ended has no subscription left."""
+    with suppress(redis.ConnectionError):
+        subscriptions_killed(made)
 
 
 def entries_of(made: Stage, job: str) -> list[Entry]:
