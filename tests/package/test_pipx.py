@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return program
 
 
+@contextmanager
+def ended_after(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Asked to go with the block's end, and killed where it does not."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def dev(installed: Installed, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The address and the token of `progress-stream dev`, with actors as a user has them."""
@@ -114,17 +128,11 @@ def dev(installed: Installed, tmp_path: Path) -> Iterator[tuple[str, str]]:
             [installed.bin / "progress-stream", "dev", "--port", str(free_port()), "--worker", "tasks"],
             env=installed.env, cwd=tmp_path, stdout=said, stderr=errors, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-    try:
+    with ended_after(process):
         until(lambda: "token: " in out.read_text() or process.poll() is not None, 60)
         told = re.search(r"link: (\S+)/\?token=(\S+)\n", out.read_text())
         assert told, (tmp_path / "errors").read_text()
         yield told[1], told[2]
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        finally:
-            process.kill()
 
 
 def test_it_says_its_version_and_comes_from_its_own_environment(installed: Installed) -> None:
@@ -194,15 +202,9 @@ def test_serve_takes_a_bucket_and_rabbitmq(installed: Installed, tmp_path: Path)
                 "PROGRESS_STREAM_READY_SECONDS": "0", "PROGRESS_STREAM_DRAIN_SECONDS": "0",
             },
         )  # fmt: skip
-        try:
+        with ended_after(process):
             until(lambda: process.poll() is not None or answer(port, "/readyz") == 200, 60)
             assert process.poll() is None, process.stderr and process.stderr.read()
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            finally:
-                process.kill()
 
 
 def answer(port: int, path: str) -> Any:
