@@ -76,6 +76,7 @@ def freeze(page: Page, *, frozen: bool) -> None:
     session.send("Page.setWebLifecycleState", {"state": "frozen" if frozen else "active"})
 
 
+@pytest.mark.slow
 def test_a_frozen_tab_leaves_the_stream_to_another_and_catches_up(
     context: BrowserContext, way: Proxy, server: Reachable
 ) -> None:

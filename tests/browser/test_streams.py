@@ -13,6 +13,7 @@ from tests.support.proxy import Proxy
 BARE = "(job) => { window.bare = new EventSource(`/jobs/${job}/events`); }"
 
 
+@pytest.mark.slow
 def test_seven_tabs_share_one_stream_and_a_closed_leader_leaves_no_gap(
     either: AnyContext, way: Proxy, server: Reachable
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_tab_that_comes_later_has_all_of_it(either: AnyContext, way: Proxy, se
     assert 1 == len(way.streams())
 
 
+@pytest.mark.slow
 def test_more_jobs_than_a_browser_has_connections_are_all_followed(
     either: AnyContext, way: Proxy, server: Reachable
 ) -> None:

@@ -102,7 +102,9 @@ def test_the_second_ctrl_c_does_not_wait(dev: Dev) -> None:
     assert all_gone(pids, 5)
 
 
-@pytest.mark.parametrize("after", [0.25, 0.45, 0.8, 1.1])
+@pytest.mark.parametrize(
+    "after", [0.25, 0.8, *(pytest.param(after, marks=pytest.mark.slow) for after in (0.45, 1.1))]
+)
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path, after: float) -> None:
     """Whatever it was about to start."""
     with Dev(tmp_path) as dev:

@@ -67,6 +67,7 @@ def times_of(stack: Stack, job: str) -> list[int]:
 
 
 @pytest.mark.contract("The stream of a list: job")
+@pytest.mark.slow
 def test_a_burst_of_a_thousand_events_a_second_is_four_frames_a_second_for_each_job(
     site: Site, stack: Stack
 ) -> None:
