@@ -6,14 +6,17 @@ Where nothing was lost nobody is told of a gap.
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from progress_stream.settings import Settings
 from progress_stream.store.connect import sync_client
 from progress_stream.store.keys import Keys
 from progress_stream.store.slots import slot_of
+from progress_stream.store.sweep import Sweeper
 from tests.chaos import working
 from tests.chaos.check import against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import WebProcess
@@ -21,7 +24,8 @@ from tests.chaos.history import History
 from tests.chaos.rounds import entries_in
 from tests.chaos.traffic import OWN_TYPE, Program, crowd
 from tests.support.cluster import Nodes, clustered
-from tests.support.server import SECRET
+from tests.support.server import SECRET, Site
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -127,6 +131,35 @@ def test_nothing_is_lost_silently(
     for history, entries, hit in zip(histories, kept, struck, strict=True):
         assert [] == faults_of(history, OWN_TYPE, EVENTS, gaps_allowed=hit)
         assert [] == against_stream(history, entries, losses=int(hit))
+
+
+def test_a_list_has_the_jobs_that_its_promoted_node_was_never_told_of(
+    settings: Settings, nodes: Nodes, token: str, tmp_path: Path
+) -> None:
+    """Queued, on every node: those of the others are there, and nobody but the sweep knows that the list lacks them."""
+    nodes.wait_until_replicated()
+    own = settings.model_copy(update={"redis_url": nodes.url})
+    keys = Keys(own.namespace)
+    listed = keys.hints("alice")
+    ids = [f"job-{number}" for number in range(12)]
+    with sync_client(nodes.url) as client:
+        site = Site("", own, client)
+        sweeper = Sweeper(site.store, own)
+        sweeper.run_once()
+        home = nodes.primary_of(listed)
+        note = next(keys.whole(tag) for tag in site.store.tags() if nodes.primary_of(keys.whole(tag)) is home)
+        until(lambda: sweeper.run_once() or (client.get(note) and nodes.is_replicated(note)))
+        kept = {id for id in ids if nodes.primary_of(keys.state(id)) is not home}
+        nodes.fail_over_without(listed, lambda: [site.job(id) for id in ids])
+        assert kept
+        assert [] == client.zrange(listed, 0, -1)
+        # The server that was promoted says itself that it lacks nothing; it is another.
+        assert client.get(note)
+
+        with WebProcess(own, SECRET, tmp_path / "web") as web:
+            ask = partial(httpx.get, f"{web.url}/jobs", headers={"Authorization": f"Bearer {token}"})
+            until(lambda: kept == {row["id"] for row in ask().json()["jobs"]}, 30)
+    nodes.wait_until_replicated()
 
 
 def test_a_worker_s_jobs_go_on_over_a_primary_that_is_killed(

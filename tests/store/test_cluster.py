@@ -21,6 +21,7 @@ from progress_stream.store.connect import sync_client
 from progress_stream.store.durability import examine, judge_cluster
 from progress_stream.store.keys import Keys
 from progress_stream.store.slots import slot_of
+from progress_stream.store.sweep import Sweeper
 from progress_stream.store.sync import SyncStore
 from tests.support.cluster import Nodes, clustered
 from tests.support.server import SECRET, serving
@@ -112,6 +113,46 @@ def test_a_node_that_is_away_holds_up_no_job_of_another(nodes: Nodes, settings: 
             until(lambda: client.xlen(keys.events(job.id)) == 5)
         finally:
             asleep.sigcont()
+
+
+def test_jobs_that_a_node_has_lost_from_its_lists_are_put_back(nodes: Nodes, settings: Settings) -> None:
+    """It was emptied, with the lists of an owner whose jobs lie on every node: those of the others come back, each in its place."""
+    keys = Keys(settings.namespace)
+    home = nodes.primary_of(keys.changed("alice"))
+    with contextlib.ExitStack() as stack:
+        store = SyncStore(stack.enter_context(sync_client(nodes.url)), settings)
+        lists, sweeper = store.commands.lists, Sweeper(store, settings)
+
+        def listed_as(state: str | None, actor: str | None = None) -> list[str]:
+            """Without those that their reporters bring back."""
+            found = [job for _, job in store.send(lists.page("alice", state, actor, None, 100))]
+            return [job for job in found if nodes.primary_of(keys.state(job)) is not home]
+
+        def is_noted() -> bool:
+            sweeper.run_once()
+            return all(
+                replid == noted for replid, noted in (store.send(lists.whole(tag)) for tag in store.tags())
+            )
+
+        ended = []
+        for _ in range(9):
+            with report("nightly", owner="alice", settings=settings) as done:
+                ended.append(done.id)
+        open_now = [
+            stack.enter_context(report("hourly", owner="alice", settings=settings)).id for _ in range(6)
+        ]
+        elsewhere = [id for id in reversed(ended + open_now) if nodes.primary_of(keys.state(id)) is not home]
+        until(lambda: elsewhere == listed_as(None) and is_noted())
+        with home.client() as client:
+            client.flushall()
+        assert [] == listed_as(None)
+
+        until(is_noted)
+        assert elsewhere == listed_as(None)
+        for state, actor, jobs in (("succeeded", "nightly", ended), ("running", "hourly", open_now)):
+            own = [id for id in elsewhere if id in jobs]
+            assert own == listed_as(state) == listed_as(None, actor) == listed_as(state, actor)
+        assert None not in store.send(lists.changes_of("alice", elsewhere))
 
 
 def test_what_is_asked_of_many_nodes_is_answered_in_its_order(nodes: Nodes, settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import redis
@@ -71,6 +71,20 @@ class Nodes:
             client.execute_command("CLUSTER", "FAILOVER", *([how] if how else []))
         until(lambda: self.primary_of(key) is not old and self.is_whole(), 60)
 
+    def fail_over_without(self, key: str, lost: Callable[[], object]) -> None:
+        """The replica takes over, and was sent nothing of what `lost` writes: by then its password is wrong."""
+        old = self.primary_of(key)
+        with self.replica_of(old).client() as client:
+            password = client.config_get("masterauth")["masterauth"]
+            client.config_set("masterauth", "there is none")
+            client.execute_command("CLIENT", "KILL", "TYPE", "MASTER")
+            try:
+                lost()
+                client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+                until(lambda: self.primary_of(key) is not old and self.is_whole(), 60)
+            finally:
+                client.config_set("masterauth", password)
+
     def wait_until_replaced(self, key: str, old: RedisServer) -> None:
         """While it answers nobody."""
         others = Nodes([server for server in self.servers if server is not old])
@@ -96,6 +110,12 @@ class Nodes:
     def wait_until_replicated(self) -> None:
         """Each primary has a replica that holds what it holds."""
         until(lambda: self.is_whole() and all(_is_replicated(server) for server in self.servers), 60)
+
+    def is_replicated(self, key: str) -> bool:
+        """The replica of its node has all that was written there."""
+        with self.primary_of(key).client() as client:
+            told = client.info("replication")
+        return bool(told["slave0"]["offset"] == told["master_repl_offset"])
 
     def is_whole(self) -> bool:
         """All that live see every slot served."""

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 T = TypeVar("T")
 
 #: Scripts that share nothing.
-_ALONE: Final = frozenset({"read", "page", "sent", "unsent"})
+_ALONE: Final = frozenset({"read", "page", "sent", "unsent", "walk"})
 #: `append` is the hot one: only of a part does it bring along what moves its parent.
 _OF_A_PART: Final = "_of_a_part"
 _OF_PARENTS: Final = frozenset({f"append{_OF_A_PART}", "start", "intervene", "spread", "release", "tidy"})

@@ -43,6 +43,16 @@ class Keys:
     def state(self, job: str) -> str:
         return f"{self._job(job)}:state"
 
+    def any_state(self) -> str:
+        """A pattern of `state` of every job."""
+        return f"{self.namespace}:{{p*}}:job:*:state"
+
+    def job_of_state(self, key: str) -> str | None:
+        """The job of a key made by `state`; None for any other."""
+        _, found, rest = key.partition("}:job:")
+        job = rest.removesuffix(":state")
+        return job if found and key == self.state(job) else None
+
     def parts(self, job: str) -> str:
         """What is counted of each part of a job that was spread."""
         return f"{self._job(job)}:parts"
@@ -82,6 +92,10 @@ class Keys:
     def marker(self, tag: str | None = None) -> str:
         """Set once, random: when it is another one, Redis was emptied (FLUSHALL leaves the replid as it was)."""
         return f"{self._tagged(tag)}:marker"
+
+    def whole(self, tag: str | None) -> str:
+        """The identity of the server whose lists were last known to lack no job; in a Cluster of the one that holds a tag."""
+        return f"{self._tagged(tag)}:whole"
 
     def _tagged(self, tag: str | None) -> str:
         return self.namespace if tag is None else f"{self.namespace}:{{{tag}}}"

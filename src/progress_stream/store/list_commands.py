@@ -12,7 +12,7 @@ from .. import events
 from ..jobs import State
 from ..settings import Settings
 from .calls import Call, Command, script
-from .keys import STATES, Keys
+from .keys import STATES, Keys, parent_of
 
 
 class ListCommands:
@@ -45,6 +45,35 @@ class ListCommands:
         keys = (self.keys.changed(name), *self.keys.lists(name, actor))
         args = (job, self.keys.owner_channel(name), gone_in_ms, self.changes_ms)
         return Call(script("unlist"), keys, args, int)
+
+    def relist(self, owner: str | None, job: str, created_at: int, actor: str, state: str) -> Call[bool]:
+        """Put a job back where its owner's lists lack it, and tell the owner's watchers; True if one did."""
+        name = owner or ""
+        hints = self.keys.hints
+        keys = (
+            self.keys.changed(name), hints(name), hints(name, actor=actor),
+            hints(name, state=state), hints(name, state=state, actor=actor),
+        )  # fmt: skip
+        return Call(script("relist"), keys, (job, self.keys.owner_channel(name), created_at), bool)
+
+    def whole(self, tag: str | None) -> Call[tuple[str, str]]:
+        """The identity of the server that holds this tag, and the one for which its lists were noted to be whole; "": none was."""
+        return Call(
+            script("whole"), (self.keys.whole(tag),), (), lambda reply: (reply[0].decode(), reply[1].decode())
+        )
+
+    def note_whole(self, tag: str | None, replid: str) -> Command[None]:
+        """The lists on the server that holds this tag, and had this identity, lack no job."""
+        return Command((("SET", self.keys.whole(tag), replid),), lambda _: None)
+
+    def walk(self, tag: str | None, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
+        """The next cursor (0: that was all), and the jobs among some `count` keys of the server that holds this tag; no parts."""
+
+        def read(reply: Any) -> tuple[int, list[str]]:
+            found = [self.keys.job_of_state(key.decode(errors="replace")) for key in reply[1]]
+            return int(reply[0]), [job for job in found if job is not None and parent_of(job) is None]
+
+        return Call(script("walk"), (self.keys.whole(tag),), (cursor, self.keys.any_state(), count), read)
 
     @property
     def changes_ms(self) -> int:

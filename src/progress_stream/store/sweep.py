@@ -19,6 +19,7 @@ from .calls import Command
 from .commands import Look, last_look_seconds
 from .keys import parent_of, partition_of
 from .list_commands import listed
+from .relisting import Relisting
 from .sync import SyncStore
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 4.0
 #: Jobs of one partition looked at in one sweep; more wait for the next.
 _AT_ONCE: Final = 100
+#: Of each sweep, for what a server of a Cluster has lost: well within the lease.
+_RELIST_SECONDS: Final = 1.0
 #: Between two looks at what a deleted job may have left.
 _TOMBSTONE_MS: Final = 3_600_000
 #: Between two looks at what is no job of this version.
@@ -50,6 +53,7 @@ class Sweeper:
         self._limits = Limits(settings.stalled_seconds * 1000, settings.abandoned_seconds * 1000)
         self._last_look_ms = last_look_seconds(settings) * 1000 + 1_000
         self._forget_files = forget_files or (lambda job: None)
+        self._relisting = Relisting(store)
         self._name = uuid.uuid4().hex
 
     def run_once(self) -> int:
@@ -59,7 +63,9 @@ class Sweeper:
             return 0
         now = self._store.send(commands.clock())
         due = self._store.send(commands.due(now, _AT_ONCE))
-        return sum(self._settle(job) for job in due)
+        stepped_in = sum(self._settle(job) for job in due)
+        self._relisting.go_on(_RELIST_SECONDS)
+        return stepped_in
 
     def _settle(self, job: str) -> int:
         look = self._store.send(self._store.commands.look(job))
