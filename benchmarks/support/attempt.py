@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Any, Final
 
 from progress_stream import events, jobs
+from progress_stream.store.answers import Started
 from progress_stream.store.calls import script
-from progress_stream.store.commands import Started
 from progress_stream.store.sync import SyncStore
 
 from .load import DATA, OWNER, TYPE

@@ -30,7 +30,7 @@ from .errors import (
 )
 from .jobs import Header, State, pack_arguments
 from .settings import Settings, is_rabbitmq
-from .store.commands import Created
+from .store.answers import Created
 from .store.connect import sync_client
 from .store.sync import SyncStore
 

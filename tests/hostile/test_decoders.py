@@ -29,7 +29,8 @@ from progress_stream.events import MAX_PART, EventId
 from progress_stream.jobs import Header, Limits
 from progress_stream.settings import load
 from progress_stream.store import messages
-from progress_stream.store.commands import Commands, Look
+from progress_stream.store.answers import Look
+from progress_stream.store.commands import Commands
 from progress_stream.store.files import Files
 from progress_stream.store.keys import Keys
 from progress_stream.store.list_commands import listed

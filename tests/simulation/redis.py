@@ -15,7 +15,7 @@ from progress_stream import events, jobs
 from progress_stream.errors import StoreUnavailable
 from progress_stream.events import TERMINAL, EventId
 from progress_stream.jobs import Control, Header, Record, State
-from progress_stream.store.commands import Look
+from progress_stream.store.answers import Look
 from tests.simulation.clock import INSTANT
 
 JOB = "job"

@@ -37,8 +37,8 @@ from progress_stream.events import BEGINNING, EventId
 from progress_stream.frames.sse import Frame, Parser
 from progress_stream.jobs import Header, Record, State
 from progress_stream.settings import load
+from progress_stream.store.answers import Appended, Started, entry_of
 from progress_stream.store.calls import Call
-from progress_stream.store.commands import Appended, Started, entry_of
 from progress_stream.store.sync import SyncStore
 from progress_stream.streaming import pages
 from progress_stream.streaming.formats import SSE

@@ -12,7 +12,7 @@ from progress_stream.errors import AlreadyEnded, NoSuchJob, SequenceHole, StaleA
 from progress_stream.events import BEGINNING, EventId
 from progress_stream.jobs import Header
 from progress_stream.settings import Settings, load
-from progress_stream.store.commands import Look, Started, Worn
+from progress_stream.store.answers import Look, Started, Worn
 from progress_stream.store.keys import STATES
 from progress_stream.store.sync import SyncStore
 from tests.support.redis import RedisServer

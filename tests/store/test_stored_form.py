@@ -16,8 +16,8 @@ from progress_stream import events, jobs
 from progress_stream.events import BEGINNING, EventId
 from progress_stream.jobs import Record
 from progress_stream.settings import Settings, load
-from progress_stream.store import commands as store_commands
-from progress_stream.store.commands import Started
+from progress_stream.store import answers
+from progress_stream.store.answers import Started
 from progress_stream.store.sweep import Sweeper
 from progress_stream.store.sync import SyncStore
 from tests.store.stored_form import FOLDER, NAMESPACE, PART, RUNNING, part_header, restore
@@ -177,7 +177,7 @@ class TestANewerForm:
         self, store: SyncStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Each look at it would say it, while releases are mixed."""
-        store_commands._warn_of_form.cache_clear()
+        answers._warn_of_form.cache_clear()
         with caplog.at_level(logging.WARNING):
             looks = [store.send(store.commands.look("newer")) for _ in range(3)]
 

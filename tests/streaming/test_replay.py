@@ -16,7 +16,7 @@ from progress_stream.events import BEGINNING, EventId
 from progress_stream.jobs import Control, Header, Record
 from progress_stream.settings import Settings, load
 from progress_stream.store.aio import AsyncStore
-from progress_stream.store.commands import Look
+from progress_stream.store.answers import Look
 from progress_stream.streaming import pages
 from progress_stream.streaming.formats import NDJSON, SSE
 from progress_stream.streaming.history import PAGE_BYTES

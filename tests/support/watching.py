@@ -17,7 +17,7 @@ from progress_stream.events import BEGINNING, EventId
 from progress_stream.frames.sse import Frame, Parser
 from progress_stream.settings import Settings, load
 from progress_stream.store.aio import AsyncStore
-from progress_stream.store.commands import Appended, Started
+from progress_stream.store.answers import Appended, Started
 from progress_stream.store.sync import SyncStore
 from progress_stream.streaming.hub import Hub
 from progress_stream.streaming.watcher import Start, Watcher

@@ -14,7 +14,7 @@ from progress_stream import events, jobs
 from progress_stream.events import BEGINNING
 from progress_stream.reporting.middleware import ProgressMiddleware
 from progress_stream.settings import Settings, load
-from progress_stream.store.commands import Look
+from progress_stream.store.answers import Look
 from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
 from tests.support.waiting import until as until

@@ -18,7 +18,7 @@ from .. import events, jobs
 from ..auth.who import ADMIN, Who
 from ..errors import InvalidInput, MissingScope
 from ..jobs import Record, State
-from ..store.commands import Look
+from ..store.answers import Look
 from ..store.keys import STATES
 from ..store.list_commands import listed
 from . import access, lookup

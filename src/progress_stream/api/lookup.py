@@ -16,7 +16,7 @@ from .. import events, jobs
 from ..auth.who import Who
 from ..errors import InvalidUpload, NoSuchJob
 from ..jobs import Record, State
-from ..store.commands import Look
+from ..store.answers import Look
 from . import access, etags
 from .parts import parts_of
 

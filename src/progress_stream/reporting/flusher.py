@@ -23,7 +23,7 @@ from ..events import Event
 from ..jobs import Header
 from ..metrics import WorkerTally
 from ..settings import Settings
-from ..store.commands import Created
+from ..store.answers import Created
 from ..store.connect import sync_client
 from ..store.sync import SyncStore
 from .buffer import Rates

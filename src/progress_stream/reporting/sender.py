@@ -15,7 +15,7 @@ from ..events import TERMINAL, Event
 from ..jobs import Header
 from ..metrics import WorkerTally
 from ..settings import Settings
-from ..store.commands import Appended, Busy, Created, Rolled, Started, Worn
+from ..store.answers import Appended, Busy, Created, Rolled, Started, Worn
 from ..store.list_commands import listed
 from .buffer import Batch
 from .link import Link

@@ -15,9 +15,10 @@ from redis.exceptions import NoScriptError
 from ..addresses import Address
 from ..errors import NotAPrimary, UnknownForm
 from ..settings import Settings
+from .answers import Look
 from .calls import Call, Command, Script
 from .cluster import AsyncCluster
-from .commands import Look, commands_for
+from .commands import commands_for
 from .failures import FAILURES, mapped
 from .placed import Placed
 from .slots import slot_of

@@ -1,109 +1,31 @@
-"""What Redis is asked, as values: keys, arguments, and how the answer is read. Knows no connection and no loop.
+"""What Redis is asked, as values: keys, arguments, and how the answer is read, by `answers`. Knows no connection and no loop.
 
 A worker's thread and the server's loop send the same values by `sync.SyncStore` and `aio.AsyncStore`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from .. import events, jobs
 from ..addresses import database_of
-from ..errors import AlreadyEnded, SequenceHole, UnknownForm
+from ..errors import AlreadyEnded, SequenceHole
 from ..events import TERMINAL, Event, EventId
-from ..jobs import Header, Record, State
+from ..jobs import Header, State
 from ..settings import Settings
 from . import messages
+from .answers import Appended, Busy, Created, Look, Started, Worn, id_of, look_of, rolled_of
 from .calls import Call, Command, script
 from .keys import PARTITIONS, Keys, parent_of
 from .list_commands import ListCommands
 from .refusals import refusal
 from .spread_commands import SpreadCommands
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
 #: When the sweep looks after the files of a deleted job: whoever deletes it removes them at once, if he can.
 _FILES_MS: Final = 60_000
-#: The last millisecond that RFC 3339 can write.
-_LAST_MOMENT_MS: Final = 253_402_300_799_999
 #: Stands in an event's JSON where the script puts the attempt's number, which only it knows.
 _ATTEMPT_MARK: Final = 987_654_321_987_654
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """What `create` found: `id` is the `queued` event's when it made the job, None when one was there.
-
-    `claimed`: a job that was there, and whose message is now for this caller alone to send.
-    """
-
-    id: EventId | None
-    status: str = "queued"
-    fingerprint: str = ""
-    confirmed: bool = False
-    claimed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    attempt: int
-    id: EventId
-    cancel_requested: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Worn:
-    """The job was begun MAX_STARTS times in a row without an end: it is not begun again."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Somebody else works on this part and gave a sign lately: it must not be begun twice before so many milliseconds."""
-
-    milliseconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rolled:
-    """What a part's word did to its parent."""
-
-    moved: bool = False
-    follow_up_due: bool = False
-    ended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """`id` of the last event of the call; None for a mere sign of life."""
-
-    id: EventId | None
-    cancel_requested: bool
-    stalled: bool
-    replid: str
-    parent: Rolled = Rolled()
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Everything of one job at one moment of one server. `now` in that server's milliseconds."""
-
-    role: str
-    replid: str
-    record: Record | None
-    tombstone: bool
-    entries: list[tuple[EventId, bytes, bytes]]
-    now: int
-    #: What lies there is no job that this version knows: somebody else wrote it, or (`newer`) a later release. Without a record.
-    foreign: bool = False
-    newer: bool = False
 
 
 def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
@@ -154,7 +76,7 @@ class Commands:
         def read(reply: Any) -> Created:
             match reply:
                 case [b"created", id]:
-                    return Created(_id(id))
+                    return Created(id_of(id))
                 case [b"exists", status, found, known, claimed]:
                     return Created(None, status.decode(), found.decode(), bool(known), bool(claimed))
             raise refusal(reply, header.id)
@@ -186,7 +108,7 @@ class Commands:
         def read(reply: Any) -> Started | Worn | Busy:
             match reply:
                 case [b"started", attempt, id, cancel]:
-                    return Started(attempt, _id(id), bool(cancel))
+                    return Started(attempt, id_of(id), bool(cancel))
                 case [b"worn", attempt]:
                     return Worn(attempt)
                 case [b"busy", left]:
@@ -224,9 +146,8 @@ class Commands:
         def read(reply: Any) -> Appended:
             match reply:
                 case [b"ok", id, cancel, stalled, replid, *rolled]:
-                    return Appended(
-                        _id(id) if id else None, bool(cancel), bool(stalled), replid.decode(), _rolled(rolled)
-                    )
+                    newest = id_of(id) if id else None
+                    return Appended(newest, bool(cancel), bool(stalled), replid.decode(), rolled_of(rolled))
                 case [b"hole", last]:
                     raise SequenceHole(job, last)
             raise refusal(reply, job, attempt)
@@ -265,7 +186,7 @@ class Commands:
         def read(reply: Any) -> EventId | None:
             match reply:
                 case [b"done", id, *_]:
-                    return _id(id)
+                    return id_of(id)
                 case [b"changed"]:
                     return None
             raise refusal(reply, job)
@@ -280,7 +201,7 @@ class Commands:
         Of large entries fewer, about `enough_bytes` of them and at least a few; 0: whatever their size.
         """
         args = ("" if position is None else str(position), max(count, 1), enough_bytes)
-        return Call(script("read"), self.keys.of(job)[:2], args, _look)
+        return Call(script("read"), self.keys.of(job)[:2], args, look_of)
 
     def remove(
         self,
@@ -423,66 +344,6 @@ _STATUS_AFTER: Final = {
 }  # fmt: skip
 
 
-def _id(text: bytes) -> EventId:
-    epoch, _, n = text.partition(b"-")
-    return EventId(int(epoch), int(n))
-
-
-def _look(reply: Any) -> Look:
-    role, replid, fields, entries, now = reply
-    record, foreign, newer = None, False, False
-    try:
-        record = _record(fields)
-    except UnknownForm:
-        _warn_of_form()
-        foreign = newer = True
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError):
-        foreign = True
-    return Look(
-        role.decode(), replid.decode(), record, fields[1] is not None,
-        [entry for raw in entries if (entry := entry_of(raw)) is not None], now, foreign, newer,
-    )  # fmt: skip
-
-
-def entry_of(raw: Any) -> tuple[EventId, bytes, bytes] | None:
-    """(id, type, data) of an entry; one that another program wrote without our fields keeps its place with empty ones."""
-    id, values = raw
-    if values is None:
-        return None
-    if len(values) == 4 and isinstance(values, list) and values[0] == b"t" and values[2] == b"d":
-        return (
-            _id(id),
-            values[1],
-            values[3],
-        )  # As our scripts write it: a dict for each costs as much as all the rest.
-    # A script's answer is flat; redis-py makes a dict of a plain XRANGE's.
-    pairs = values if isinstance(values, dict) else dict(zip(values[::2], values[1::2], strict=False))
-    return _id(id), pairs.get(b"t", b""), pairs.get(b"d", b"")
-
-
-def _record(fields: list[bytes | None]) -> Record | None:
-    control, _, packed, seen, stalled, cancel, end, file, confirmed, fingerprint, spread = fields
-    if control is None or packed is None:
-        return None
-    return Record(
-        packed=jobs.unpack(packed),
-        control=jobs.Control.read(events.decode_any(control)),
-        seen_at=_moment(seen), stalled_at=_moment(stalled), cancel_at=_moment(cancel),
-        end=None if end is None else jobs.check_end(events.decode(end)), file=None if file is None else events.decode(file),
-        confirmed=confirmed == b"1", fingerprint=(fingerprint or b"").decode(),
-        spread=None if spread is None else jobs.Spread.read(events.decode(spread)),
-    )  # fmt: skip
-
-
-@cache
-def _warn_of_form() -> None:
-    """Once a process: while releases are mixed, each look at such a job would say it."""
-    log.warning(
-        "jobs are stored in a form that this release does not know (it knows %d): a newer one wrote them, and they are left alone",
-        jobs.FORM,
-    )
-
-
 def last_look_seconds(settings: Settings) -> int:
     """How long before its state expires an ended job is looked at once more, while its owner is still known."""
     return min(10, settings.state_seconds // 2)
@@ -503,17 +364,3 @@ def _counted(state: State | None, file: Mapping[str, Any] | None) -> bytes:
         if file is not None:
             told["file"] = events.encode(file).decode()
     return events.encode(told)
-
-
-def _rolled(reply: list[int]) -> Rolled:
-    return Rolled(*map(bool, reply)) if reply else Rolled()
-
-
-def _moment(text: bytes | None) -> int | None:
-    """Milliseconds since 1970, as `events.text_of` can say them."""
-    if text is None:
-        return None
-    moment = int(text)
-    if not 0 <= moment <= _LAST_MOMENT_MS:
-        raise ValueError("a moment that no clock shows")
-    return moment

@@ -15,8 +15,9 @@ from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
 from ..events import TERMINAL, EventId
 from ..jobs import Follow, Limits, Lose, Record, Stall, Tidy, Wait
 from ..settings import Settings
+from .answers import Look
 from .calls import Command
-from .commands import Look, last_look_seconds
+from .commands import last_look_seconds
 from .keys import parent_of, partition_of
 from .list_commands import listed
 from .relisting import Relisting

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import StoreError
 from ..events import BEGINNING, EventId
 from ..jobs import Record
-from ..store.commands import Look
+from ..store.answers import Look
 from . import pages
 from .replay import Shown
 from .resume import Page

@@ -19,7 +19,7 @@ from .. import events, jobs
 from ..errors import StoreError
 from ..frames import sse
 from ..store import messages
-from ..store.commands import Look
+from ..store.answers import Look
 from .list_watcher import ListStart, ListWatcher, OwnerTopic
 from .overview import SPACING_SECONDS, Overview
 from .sink import Sink

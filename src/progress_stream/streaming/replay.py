@@ -11,7 +11,7 @@ from typing import Final
 
 from ..events import EventId
 from ..jobs import Record
-from ..store.commands import Look
+from ..store.answers import Look
 from . import pages
 from .formats import Format
 from .resume import Page, resume

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreError
 from ..events import EventId
-from ..store.commands import entry_of
+from ..store.answers import entry_of
 from ..store.failures import is_passing
 from .topic import is_terminal
 from .watcher import LiveTopic
