@@ -6,38 +6,36 @@ what a hook raises but waits for as long as it blocks: three waits, each bounded
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final
 
 import dramatiq
 from dramatiq.broker import Broker, MessageProxy
-from dramatiq.common import q_name
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware, Retries, SkipMessage
 
 from .. import events, tracing
-from ..errors import InvalidInput, InvalidUpload
-from ..jobs import Header, pack_arguments
+from ..errors import InvalidUpload
+from ..jobs import pack_arguments
 from ..settings import Settings, load
 from ..store.files import Files
 from .announcing import announcements, upload_names
 from .buffer import Buffer
 from .encoding import check_encoder
 from .flusher import Flusher, flusher_of
+from .header import header_of, is_tracked, new_header
 from .housekeeping import Housekeeper
 from .interrupts import Cancelled, Refused, Superseded
-from .job import Job, current_job, interruption, set_current
+from .job import Job, current_job, set_current
 from .outcome import error_of, result_of, text_of
 from .run import Run
 from .spreading import Spreader, send_follow_up
-from .stopping import Gate, StopNow
 from .upload import Upload
+from .work import PerThread, Work, guard
 
 log = logging.getLogger(__name__)
 
@@ -45,47 +43,6 @@ log = logging.getLogger(__name__)
 _LATER_MS: Final = 1_000
 #: What a worker that shuts down gives the last words of its jobs.
 SHUTDOWN_SECONDS: Final = 2.0
-
-
-class _Work:
-    """A message that this thread is working on."""
-
-    def __init__(self, run: Run, message: MessageProxy, *, interrupt: bool = False) -> None:
-        self.run = run
-        self.message = message
-        self.gate = Gate() if interrupt else None
-        self.retries = message.options.get("retries", 0)
-        self.retry_enqueued = False
-        self.entered = False
-        self.finished = False
-        run.on_stop = self._stop
-        if run.stopped:
-            self._stop()
-
-    def _stop(self) -> None:
-        # Retries asks for `throws` first, and then neither counts nor enqueues; what it marks as failed is unmarked afterwards.
-        self.message.options["throws"] = (BaseException,)
-        if self.gate is not None:
-            self.gate.stop()
-            self.run.interrupted = self.run.interrupted or self.gate.fired
-
-    @property
-    def is_unwanted(self) -> bool:
-        """What the actor comes back with is no success: nobody wants it any more, or a later attempt sees to it."""
-        return self.run.superseded or self.run.ended == "cancelled" or self.run.gave_in
-
-    def end_pipeline(self) -> None:
-        """What was to follow this message does not."""
-        for name in ("pipe_target", "on_success"):
-            self.message.options.pop(name, None)
-
-
-class _PerThread(threading.local):
-    work: _Work | None = None
-    creating: Header | None = None
-    deadline: float = 0.0
-    settled: str | None = None
-    span: tracing.Attempt | None = None
 
 
 class ProgressMiddleware(Middleware):
@@ -102,7 +59,7 @@ class ProgressMiddleware(Middleware):
             raise TypeError("either settings or single ones by name, not both")
         self.settings = settings if settings is not None else load(**overrides)
         self._interrupt = interrupt
-        self._here = _PerThread()
+        self._here = PerThread()
         self._guarding = threading.Lock()
         self._housekeepers: dict[int, Housekeeper] = {}
 
@@ -146,7 +103,7 @@ class ProgressMiddleware(Middleware):
         check_encoder()
         self._take_place(broker)
         flusher = self.flusher
-        if flusher is None or not _is_tracked(broker, message):
+        if flusher is None or not is_tracked(broker, message):
             return
         work = self._working_on(message.message_id)
         if work is not None and message.options.get("retries", 0) > work.retries:
@@ -156,7 +113,7 @@ class ProgressMiddleware(Middleware):
 
     def _create(self, flusher: Flusher, broker: Broker, message: Message[Any]) -> None:
         """The job exists before its message does: whoever is handed its id may watch at once."""
-        header = _new_header(broker, message, inherited=current_job().owner)
+        header = new_header(broker, message, inherited=current_job().owner)
         message.options.update(header.to_options(), progress=True)
         if trace := tracing.carried():
             message.options[tracing.KEY] = trace
@@ -186,7 +143,7 @@ class ProgressMiddleware(Middleware):
         if work is not None and message.options.get("retries", 0) > work.retries:
             work.retry_enqueued = True
 
-    def _retry(self, flusher: Flusher, work: _Work, message: Message[Any]) -> None:
+    def _retry(self, flusher: Flusher, work: Work, message: Message[Any]) -> None:
         """Retries is about to send the next attempt. Raising stops that: a message that nobody owns must not come back."""
         run = work.run
         if run.silent and not run.superseded:
@@ -205,7 +162,7 @@ class ProgressMiddleware(Middleware):
         self._take_place(broker)
         self._forget()
         flusher = self.flusher
-        if flusher is not None and _is_tracked(broker, message):
+        if flusher is not None and is_tracked(broker, message):
             if tracing.is_on():
                 trace = message.options.get(tracing.KEY)
                 self._here.span = tracing.Attempt(message.actor_name, message.message_id, trace)
@@ -215,12 +172,12 @@ class ProgressMiddleware(Middleware):
     def _start(self, flusher: Flusher, broker: Broker, message: MessageProxy) -> None:
         """Take the attempt; without an answer in time the actor runs, and it is taken later."""
         try:
-            header = _header_of(broker, message)
+            header = header_of(broker, message)
         except Refused as error:
             log.error("message %s runs unreported: %s", message.message_id, error)
             return
         run = flusher.run(header, may_create=self._is_young(message))
-        self._here.work = _Work(run, message, interrupt=self._guard(broker.actors.get(message.actor_name)))
+        self._here.work = Work(run, message, interrupt=self._guard(broker.actors.get(message.actor_name)))
         set_current(Job(run, lambda: self._files, Spreader(flusher, broker, run)))
         flusher.wait(run.answered, self.settings.start_wait_ms)
         if run.busy is not None:
@@ -247,29 +204,8 @@ class ProgressMiddleware(Middleware):
             return False
         with self._guarding:
             if not hasattr(actor.fn, "is_guarded"):
-                actor.fn = self._guarded(actor.fn)
+                actor.fn = guard(actor.fn, self._here)
         return bool(actor.options.get("interrupt", self._interrupt))
-
-    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            work = self._here.work
-            if work is None or work.entered:
-                # Called plainly, or by the actor whose message it is: that one is told.
-                return function(*args, **kwargs)
-            work.entered = True
-            try:
-                result = _through(work.gate, function, *args, **kwargs)
-            except StopNow:
-                # As a report would have said it: neither retried nor a failure to anybody's callback.
-                raise interruption(work.run) from None
-            if work.is_unwanted:
-                # Swallowed, or never heard. Raised once more, for a success would have its actor's `on_success` sent.
-                raise interruption(work.run)
-            return result
-
-        guarded.is_guarded = True  # type: ignore[attr-defined]
-        return guarded
 
     def _is_young(self, message: MessageProxy) -> bool:
         """An old message of which Redis knows nothing is one of a job that was deleted or has expired."""
@@ -362,7 +298,7 @@ class ProgressMiddleware(Middleware):
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """Skipped by a hook before ours (then there is no run), by one after it, or by the actor itself."""
         flusher, work = self.flusher, self._working_on(message.message_id)
-        if flusher is None or not _is_tracked(broker, message):
+        if flusher is None or not is_tracked(broker, message):
             return
         error = sys.exception()
         type, fields = _fate_of_skipped(message, error)
@@ -378,7 +314,7 @@ class ProgressMiddleware(Middleware):
     ) -> None:
         self._here.settled = message.message_id
         event = events.make(message.message_id, type, at=events.now_text(), **fields)
-        answer = flusher.intervene(_header_of(broker, message), event)
+        answer = flusher.intervene(header_of(broker, message), event)
         flusher.wait(answer.done, self.settings.terminal_wait_ms)
 
     def before_ack(self, broker: Broker, message: MessageProxy) -> None:
@@ -388,12 +324,12 @@ class ProgressMiddleware(Middleware):
         """Dead-lettered. Where nothing else has ended the job (no worker has its actor), this does."""
         flusher, work = self.flusher, self._working_on(message.message_id)
         known = (work is not None and work.finished) or self._here.settled == message.message_id
-        if flusher is not None and not known and _is_tracked(broker, message):
+        if flusher is not None and not known and is_tracked(broker, message):
             error = error_of(sys.exception(), "the broker put its message aside")
             self._end_from_outside(flusher, broker, message, "failed", {"error": error})
         self._forget()
 
-    def _working_on(self, id: str) -> _Work | None:
+    def _working_on(self, id: str) -> Work | None:
         work = self._here.work
         return work if work is not None and work.run.header.id == id else None
 
@@ -433,65 +369,6 @@ class ProgressMiddleware(Middleware):
 
 def _sent(broker: Broker, message: bytes) -> None:
     broker.enqueue(Message.decode(message))
-
-
-def _through(gate: Gate | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if gate is None or not gate.open():
-        return function(*args, **kwargs)
-    try:
-        return function(*args, **kwargs)
-    finally:
-        gate.close()
-
-
-def _is_tracked(broker: Broker, message: Message[Any] | MessageProxy) -> bool:
-    """Asked for by its actor, or by the message, which may come from where the actor's code is not."""
-    if "progress" in message.options:
-        return bool(message.options["progress"])
-    actor = broker.actors.get(message.actor_name)
-    return actor is not None and bool(actor.options.get("progress") or actor.options.get("submit"))
-
-
-def _header_of(broker: Broker, message: MessageProxy) -> Header:
-    """The header that travels with the message; made anew for one that was sent where this middleware is not."""
-    if "created_at" in message.options:
-        return Header.from_options(
-            message.message_id, message.actor_name, q_name(message.queue_name), message.options
-        )
-    return _new_header(broker, message, inherited=None)
-
-
-def _new_header(broker: Broker, message: Message[Any] | MessageProxy, *, inherited: str | None) -> Header:
-    """Raises Refused for what cannot be a job: to a sender it is the error of its `send()`."""
-    actor = broker.actors.get(message.actor_name)
-    known = {} if actor is None else actor.options
-    eta = message.options.get("eta")
-    owner = message.options.get("owner") or known.get("owner") or inherited
-    title = message.options.get("title") or known.get("title")
-    try:
-        return Header(
-            id=events.check_job_id(message.message_id),
-            actor=message.actor_name,
-            queue=q_name(message.queue_name),
-            title=None if title is None else events.check_words("title", title),
-            owner=None if owner is None else events.check_words("owner", owner),
-            max_attempts=_most_attempts(broker, message, known),
-            created_at=message.message_timestamp,
-            run_at=None if eta is None else int(eta),
-        )
-    except InvalidInput as error:
-        raise Refused(error.field, error.fault, error.allowed) from None
-
-
-def _most_attempts(broker: Broker, message: Message[Any] | MessageProxy, known: dict[str, Any]) -> int | None:
-    """None where no number is known: without a limit, or where a function decides."""
-    retries = next((one for one in broker.middleware if isinstance(one, Retries)), None)
-    if retries is None:
-        return 1
-    if known.get("retry_when", retries.retry_when) is not None:
-        return None
-    most = message.options.get("max_retries", known.get("max_retries", retries.max_retries))
-    return None if most is None else int(most) + 1
 
 
 def _fate_of_skipped(message: MessageProxy, error: BaseException | None) -> tuple[str, dict[str, Any]]:
