@@ -20,13 +20,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
-from progress_stream import events, jobs, tracing
+from progress_stream import events, jobs, tracing, verdicts
 from progress_stream.accepting import Announced
 from progress_stream.api import etags, forms, limits, listing, queues
 from progress_stream.auth import bearer, sessions, tickets
 from progress_stream.errors import InvalidInput, NotAuthenticated, TooLarge
 from progress_stream.events import MAX_PART, EventId
-from progress_stream.jobs import Header, Limits
+from progress_stream.jobs import Header
 from progress_stream.settings import load
 from progress_stream.store import messages
 from progress_stream.store.answers import Look
@@ -356,8 +356,8 @@ def test_a_job_that_somebody_else_wrote_is_one_or_is_none(
     if look.record is not None:
         events.encode(jobs.view(look.record))
         events.encode({"hint": listed(look.record.packed)})
-        jobs.verdict(look.record, NOW_MS, Limits(15_000, 3_600_000))
-        jobs.seconds_until_due(look.record, NOW_MS)
+        verdicts.verdict(look.record, NOW_MS, verdicts.Limits(15_000, 3_600_000))
+        verdicts.seconds_until_due(look.record, NOW_MS)
 
 
 @pytest.mark.parametrize("score", ["inf", "-inf", "-5", "1e300", "nan"])

@@ -1,4 +1,4 @@
-"""States, fold, stored form and verdicts: the pure middle."""
+"""States, fold and stored form: the pure middle."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from progress_stream import events, jobs
 from progress_stream.errors import InvalidEvent, UnknownForm
 from progress_stream.events import TERMINAL, EventId
-from progress_stream.jobs import NEXT, Control, Header, Limits, Lose, Record, Stall, Wait
+from progress_stream.jobs import NEXT, Control, Header, Record
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "fold.json").read_text())
 
@@ -79,60 +79,6 @@ def test_a_newer_stored_form_is_told_apart() -> None:
         jobs.unpack(b'{"v":2}')
 
 
-def record(status: str, **fields: Any) -> Record:
-    control = Control(1_000, 3, 1, "n", 0, status, "r", EventId(1_000, 1))
-    return Record({**jobs.new(Header("j", "a")), "state": status}, control, **fields)
-
-
-LIMITS = Limits(stalled_ms=15_000, abandoned_ms=60_000, unconfirmed_ms=30_000)
-
-
-@pytest.mark.parametrize(
-    ("status", "fields", "now", "expected"),
-    [
-        ("queued", {"confirmed": True}, 10**9, Wait(None)),
-        ("queued", {"confirmed": False}, 20_000, Wait(31_000)),
-        ("queued", {"confirmed": False}, 31_000, Lose("the broker never confirmed that it took the job")),
-        ("running", {"seen_at": 50_000}, 60_000, Wait(65_000)),
-        ("running", {"seen_at": 50_000}, 65_000, Stall(15_000)),
-        ("running", {"seen_at": 50_000, "stalled_at": 65_000}, 70_000, Wait(110_000)),
-        (
-            "running",
-            {"seen_at": 50_000, "stalled_at": 65_000},
-            110_000,
-            Lose("no sign from its worker for 60 seconds"),
-        ),
-        ("retrying", {"seen_at": 50_000}, 60_000, Wait(110_000)),
-        ("retrying", {"seen_at": 50_000}, 110_000, Lose("the next attempt never began")),
-        ("succeeded", {}, 10**9, Wait(None)),
-    ],
-)
-def test_somebody_steps_in_in_time_and_not_before(
-    status: str, fields: dict[str, Any], now: int, expected: object
-) -> None:
-    """Every job ends; none is ended early."""
-    assert expected == jobs.verdict(record(status, **fields), now, LIMITS)
-
-
-@pytest.mark.parametrize(
-    ("status", "fields", "now", "expected"),
-    [
-        ("queued", {}, 5_000, "end"),
-        ("retrying", {"seen_at": 4_000}, 5_000, "end"),
-        ("running", {"seen_at": 4_000}, 5_000, "tell"),
-        ("running", {"seen_at": 4_000, "stalled_at": 4_500}, 5_000, "end"),
-        ("running", {"seen_at": 4_000, "cancel_at": 4_500}, 5_000, "wait"),
-        ("running", {"seen_at": 4_000, "cancel_at": 4_500}, 34_499, "wait"),
-        ("running", {"seen_at": 4_000, "cancel_at": 4_500}, 34_500, "end"),
-    ],
-)
-def test_a_cancel_ends_what_nobody_has_in_hand(
-    status: str, fields: dict[str, Any], now: int, expected: str
-) -> None:
-    """A worker that lives is told first, and has 30 seconds."""
-    assert expected == jobs.on_cancel(record(status, **fields), now)
-
-
 def test_arguments_come_back_as_they_were_or_are_not_kept() -> None:
     """Too large, or no JSON: nothing rather than half of it."""
     args, kwargs = [1, "ü", None], {"file": {"key": "a/b"}, "rows": [1.5]}
@@ -155,10 +101,9 @@ def test_foreign_arguments_are_refused(packed: bytes) -> None:
 def test_an_end_by_others_lies_over_the_packed_state() -> None:
     """The sweep's `failed` is shown although the attempt's own state still says running."""
     end = {"at": events.text_of(9_000), "error": {"type": "Lost", "message": "m"}}
-    seen = record("failed", end=end, stalled_at=5_000)
-    state = jobs.view(
-        Record({**seen.packed, "state": "running", "eta": 5}, seen.control, stalled_at=5_000, end=end)
-    )
+    packed = {**jobs.new(Header("j", "a")), "state": "running", "eta": 5}
+    control = Control(1_000, 3, 1, "n", 0, "failed", "r", EventId(1_000, 1))
+    state = jobs.view(Record(packed, control, stalled_at=5_000, end=end))
 
     assert ("failed", False, None, end["at"], end["error"]) == (
         state["state"], state["stalled"], state["eta"], state["finished_at"], state["error"],

@@ -10,13 +10,12 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware, MiddlewareError, SkipMessage
 
-from progress_stream import Cancelled, ProgressMiddleware, current_job, jobs, track
+from progress_stream import Cancelled, ProgressMiddleware, current_job, jobs, track, verdicts
 from progress_stream.errors import ForkedHandle, InvalidInput
-from progress_stream.jobs import Limits, Lose
 from progress_stream.settings import Settings
 from tests.worker.conftest import Eyes, Stack, until
 
-LIMITS = Limits(stalled_ms=15_000, abandoned_ms=3_600_000)
+LIMITS = verdicts.Limits(stalled_ms=15_000, abandoned_ms=3_600_000)
 
 
 def test_a_broker_that_refuses_leaves_a_job_that_the_sweep_ends(settings: Settings) -> None:
@@ -35,7 +34,9 @@ def test_a_broker_that_refuses_leaves_a_job_that_the_sweep_ends(settings: Settin
 
     assert record is not None
     assert not record.confirmed
-    assert isinstance(jobs.verdict(record, eyes.look(message.message_id).now + 61_000, LIMITS), Lose)
+    assert isinstance(
+        verdicts.verdict(record, eyes.look(message.message_id).now + 61_000, LIMITS), verdicts.Lose
+    )
 
 
 def test_a_failure_is_retried_and_the_last_one_final(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import dramatiq
 import pytest
 
-from progress_stream import current_job, events, jobs
+from progress_stream import current_job, events, jobs, verdicts
 from progress_stream.errors import InvalidInput
 from progress_stream.store.spread_commands import AT_ONCE
 from progress_stream.store.sweep import Sweeper
@@ -394,10 +394,10 @@ def test_a_sealed_job_without_a_worker_of_its_own_is_never_stalled(stack: Stack)
     record = stack.look(message.message_id).record
     assert record is not None
     later = stack.look(message.message_id).now + 7_200_000
-    verdict = jobs.verdict(record, later, jobs.Limits(15_000, 3_600_000))
+    verdict = verdicts.verdict(record, later, verdicts.Limits(15_000, 3_600_000))
     gate.set()
 
-    assert jobs.Wait(None) == verdict
+    assert verdicts.Wait(None) == verdict
     assert "succeeded" == stack.ended(message.message_id)["state"]
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import events, jobs
+from .. import events, jobs, verdicts
 from ..auth.who import WRITE
 from ..errors import AlreadyEnded, StoreUnavailable
 from ..jobs import Record
@@ -43,7 +43,7 @@ async def _step_in(store: AsyncStore, record: Record, now: int) -> bool:
     job, status = record.packed["id"], record.control.status
     if record.terminal:
         raise AlreadyEnded(job, status)
-    match jobs.on_cancel(record, now):
+    match verdicts.on_cancel(record, now):
         case "end":
             return await _end(store, record, now)
         case "tell":
@@ -76,7 +76,7 @@ async def _end(store: AsyncStore, record: Record, now: int) -> bool:
     call = store.commands.intervene(
         job, event, statuses=(status,), attempt=record.control.attempt,
         seen_at=record.seen_at if record.stalled_at is not None else None,
-        extra_seconds=jobs.seconds_until_due(record, now),
+        extra_seconds=verdicts.seconds_until_due(record, now),
     )  # fmt: skip
     await store.send(store.commands.lists.hint(*listed(record.packed), "cancelled"))
     if await store.send(call) is None:

@@ -8,7 +8,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .. import jobs, tracing
+from .. import tracing, verdicts
 from ..auth.who import WRITE
 from ..errors import AlreadyEnded, NoSuchJob, NotEnded, StoreUnavailable
 from ..events import TERMINAL
@@ -41,7 +41,7 @@ async def _remove(parts: Parts, record: Record, now: int) -> None:
     """The tombstone outlives a message that is still to come: it would bring the job back."""
     commands = parts.store.commands
     owner, job, _, actor = listed(record.packed)
-    extra = jobs.seconds_until_due(record, now)
+    extra = verdicts.seconds_until_due(record, now)
     try:
         await parts.store.send(
             commands.remove(job, statuses=tuple(TERMINAL), tombstone=True, extra_seconds=extra)

@@ -1,4 +1,4 @@
-"""Somebody owns time: looks at jobs whose time has come, and steps in where `jobs.verdict` says so.
+"""Somebody owns time: looks at jobs whose time has come, and steps in where `verdicts.verdict` says so.
 
 Workers run it, and the web server too: a lease lets one of them sweep at a time. Who calls it, and when, is left to them.
 """
@@ -10,11 +10,12 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
-from .. import events, jobs
+from .. import events
 from ..errors import AlreadyEnded, NoSuchJob, StoreError, Tombstoned
 from ..events import TERMINAL, EventId
-from ..jobs import Follow, Limits, Lose, Record, Stall, Tidy, Wait
+from ..jobs import Record
 from ..settings import Settings
+from ..verdicts import Follow, Limits, Lose, Stall, Tidy, Wait, verdict
 from .answers import Look
 from .calls import Command
 from .commands import last_look_seconds
@@ -83,7 +84,7 @@ class Sweeper:
             else:
                 self._see_to_ended(partition, look.record, look.now)
             return 0
-        match jobs.verdict(look.record, look.now, self._limits):
+        match verdict(look.record, look.now, self._limits):
             case Wait(None):
                 self._store.send(self._store.commands.settle(partition, job))
                 return 0
