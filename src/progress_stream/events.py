@@ -46,6 +46,8 @@ _ACTOR = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 #: Some clients split lines at these three although the standard does not (str.splitlines does).
 _LINE_BREAKS_OF_OTHERS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+#: Stands in an event's JSON where the attempt's number belongs.
+_ATTEMPT_MARK: Final = 987_654_321_987_654
 
 
 class EventId(NamedTuple):
@@ -190,6 +192,15 @@ _CHECKS = {
 def encode(event: Mapping[str, Any]) -> bytes:
     """One line of JSON in UTF-8. Raises InvalidEvent for what is not JSON: NaN, lone surrogates, foreign objects."""
     return encode_any(event)
+
+
+def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
+    """An event's JSON before the attempt's number, which only a script knows, after it, and whole without an attempt."""
+    plain = {name: value for name, value in event.items() if name != "attempt"}
+    before, _, after = encode(
+        {"job": None, "type": None, "at": None} | plain | {"attempt": _ATTEMPT_MARK}
+    ).partition(str(_ATTEMPT_MARK).encode())
+    return before, after, encode(plain)
 
 
 def encode_any(value: object) -> bytes:

@@ -24,17 +24,6 @@ from .spread_commands import SpreadCommands
 
 #: When the sweep looks after the files of a deleted job: whoever deletes it removes them at once, if he can.
 _FILES_MS: Final = 60_000
-#: Stands in an event's JSON where the script puts the attempt's number, which only it knows.
-_ATTEMPT_MARK: Final = 987_654_321_987_654
-
-
-def split_at_attempt(event: Event) -> tuple[bytes, bytes, bytes]:
-    """An event's JSON before the attempt's number, after it, and whole without an attempt."""
-    plain = {name: value for name, value in event.items() if name != "attempt"}
-    before, _, after = events.encode(
-        {"job": None, "type": None, "at": None} | plain | {"attempt": _ATTEMPT_MARK}
-    ).partition(str(_ATTEMPT_MARK).encode())
-    return before, after, events.encode(plain)
 
 
 def commands_for(settings: Settings) -> Commands:
@@ -97,7 +86,7 @@ class Commands:
 
         Raises AlreadyEnded, StaleAttempt, NoSuchJob, Tombstoned.
         """
-        before, after, _ = split_at_attempt(event)
+        before, after, _ = events.split_at_attempt(event)
         state = jobs.fold(jobs.new(header), event)
         given = last or events.BEGINNING
         args = (
@@ -174,7 +163,7 @@ class Commands:
         """
         type = str(event["type"])
         status = type if type in TERMINAL else ""
-        before, after, plain = split_at_attempt(event)
+        before, after, plain = events.split_at_attempt(event)
         wait = due_ms if due_ms is not None else self._due_ms(status) + extra_seconds * 1000
         args = (
             self.keys.channel(job), job, ",".join(statuses), "" if attempt is None else attempt,

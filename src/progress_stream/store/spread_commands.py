@@ -17,7 +17,6 @@ from .refusals import refusal
 AT_ONCE: Final = 200
 #: Stands for a part's number in the text of an event: no job's id or word holds it.
 _NUMBER_MARK: Final = "\x01"
-_ATTEMPT_MARK: Final = 987_654_321_987_654
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +154,16 @@ class SpreadCommands:
             keys += self.keys.of(f"{job}~{number}")[:2]
         part = f"{job}~{_NUMBER_MARK}"
         at = events.now_text()
-        telling = {"job": part, "type": "cancelling", "at": at, "attempt": _ATTEMPT_MARK}
-        before, _, after = events.encode(telling).decode().partition(str(_ATTEMPT_MARK))
+        before, after, _ = events.split_at_attempt(events.make(part, "cancelling", at=at))
         ending = events.make(part, "cancelled", at=at, reason="its job was cancelled or has ended")
         settings = self._settings
         args = (
             self.keys.channel(job), job, settings.history_events, settings.replay_seconds, settings.state_seconds,
-            settings.state_seconds * 1000, first, _marked(before), _marked(after), _marked(events.encode(ending).decode()),
+            settings.state_seconds * 1000, first, _marked(before), _marked(after), _marked(events.encode(ending)),
         )  # fmt: skip
         return Call(script("tidy"), keys, args, lambda reply: Released(False, bool(reply[1]), bool(reply[2])))
 
 
-def _marked(text: str) -> str:
+def _marked(text: bytes) -> bytes:
     """JSON escapes the mark; the script looks for the character itself."""
-    return text.replace("\\u0001", _NUMBER_MARK)
+    return text.replace(b"\\u0001", _NUMBER_MARK.encode())
