@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import dramatiq
 import httpx
 import pytest
+import redis
 from dramatiq.brokers.redis import RedisBroker
 from pydantic import SecretStr
 
@@ -29,10 +30,10 @@ from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
 from tests.chaos.faults import WebProcess
 from tests.cli.processes import COMMAND
-from tests.support.cluster import clustered
-from tests.support.redis import RedisServer
+from tests.support.cluster import Nodes, clustered
+from tests.support.redis import RedisServer, newer_program
 from tests.support.secured import Secured
-from tests.support.sentinels import watched
+from tests.support.sentinels import Watched, watched
 from tests.support.server import SECRET, serving
 from tests.support.waiting import until
 
@@ -40,66 +41,126 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = "hush-hush"
 PROGRESS, SENTINELS, QUEUE = "progress", "progress on >password +ping", "queue"
 
-#: Two groups of servers, for these tests alone.
+#: Groups of servers, for these tests alone.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
+
+DOCUMENTED = (ROOT / "docs" / "operations.md").read_text()
 
 
 def rule(begins: str) -> list[str]:
     """The documented rights of an account, as `ACL SETUSER` takes them, with this file's password."""
-    text = (ROOT / "docs" / "operations.md").read_text()
-    found = re.findall(rf"^user ({re.escape(begins)}\b.*)$", text, re.MULTILINE)
+    found = re.findall(rf"^user ({re.escape(begins)}\b.*)$", DOCUMENTED, re.MULTILINE)
     return str(found[0]).replace(">password", f">{PASSWORD}").split(" ")
+
+
+def allow(client: redis.Redis, words: list[str]) -> None:
+    """Make the account anew, with what the docs add for this server's release; its log begins here."""
+    release = [int(part) for part in client.info()["redis_version"].split(".")[:2]]
+    since, right = re.findall(r"From Redis ([0-9.]+) on\s+add\s+`([^`]+)`", DOCUMENTED)[0]
+    more = [right] if release >= [int(part) for part in since.split(".")] else []
+    client.execute_command("ACL", "SETUSER", words[0], "reset", *words[1:], *more)
+    client.execute_command("ACL", "LOG", "RESET")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A group of servers. `url` of an account, `broker` where the queue is."""
+    """A group of servers, with the Sentinels' clients. `url` of an account, `broker` where the queue is."""
 
     servers: list[RedisServer]
     url: Callable[[str], str]
-    broker: str | None
+    broker: str | None = None
+    sentinels: Sequence[Callable[[], redis.Redis]] = ()
+    #: Of a group that can fail over: the primary of a key; and kills it, until another one is.
+    home: Callable[[str], RedisServer] | None = None
+    kill: Callable[[str], object] | None = None
+
+    def clients(self) -> Iterator[redis.Redis]:
+        """One of each process that lives."""
+        for connect in [*(server.client for server in self.servers if server.running), *self.sentinels]:
+            with connect() as client:
+                yield client
 
 
-@pytest.fixture(scope="module", params=["cluster", "sentinels"])
+def of_cluster(nodes: Nodes) -> Place:
+    return Place(nodes.servers, nodes.url_with, home=nodes.primary_of, kill=nodes.kill_primary_of)
+
+
+def of_sentinels(group: Watched) -> Place:
+    own = f"sentinel_username=progress&sentinel_password={PASSWORD}"
+
+    def kill(key: str) -> None:
+        heir = group.replica()
+        group.primary().kill9()
+        group.wait_until_named(heir.port)
+
+    return Place(
+        group.servers, lambda account: group.url(0, account, own), group.url(1, f"queue:{PASSWORD}", own),
+        [partial(group.sentinel, port) for port in group.ports], lambda key: group.primary(), kill,
+    )  # fmt: skip
+
+
+def of_one(server: RedisServer) -> Place:
+    def url(account: str, db: int = 0) -> str:
+        return f"redis://{account}@127.0.0.1:{server.port}/{db}"
+
+    return Place([server], url, url(f"queue:{PASSWORD}", 1))
+
+
+@pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp(request.param)
-    secured = Secured(folder / "certificates")
-    if request.param == "cluster":
-        with clustered(folder, replicas=False, secured=secured) as nodes:
-            yield Place(nodes.servers, nodes.url_with, None)
-        return
-    with watched(folder, sentinels=1, secured=secured) as group:
-        with group.sentinel() as client:
-            client.execute_command("ACL", "SETUSER", *rule(SENTINELS))
-        own = f"&sentinel_username=progress&sentinel_password={PASSWORD}"
-        yield Place(
-            group.servers, lambda account: group.url(0, account, own), group.url(1, f"queue:{PASSWORD}", own)
-        )
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    with contextlib.ExitStack() as stack:
+        yield begun(request.param, folder, stack)
+
+
+def begun(kind: str, folder: Path, stack: contextlib.ExitStack) -> Place:
+    """The newer server's programs speak no TLS."""
+    match kind:
+        case "cluster":
+            secured = Secured(folder / "certificates")
+            return of_cluster(stack.enter_context(clustered(folder, secured=secured)))
+        case "sentinels":
+            secured = Secured(folder / "certificates")
+            return of_sentinels(stack.enter_context(watched(folder, secured=secured)))
+        case "newer server":
+            return of_one(stack.enter_context(RedisServer(folder, program=newer_program(), persistent=False)))
+        case "newer cluster":
+            nodes = clustered(folder, replicas=False, program=newer_program())
+            return of_cluster(stack.enter_context(nodes))
+        case "newer sentinels":
+            return of_sentinels(stack.enter_context(watched(folder, sentinels=1, program=newer_program())))
+    raise ValueError(kind)
+
+
+GROUPS = ["cluster", "sentinels"]
+on_groups = pytest.mark.parametrize("place", GROUPS, indirect=True, scope="module")
+on_all = pytest.mark.parametrize(
+    "place", [*GROUPS, "newer server", "newer cluster", "newer sentinels"], indirect=True, scope="module"
+)
 
 
 @pytest.fixture
 def settings(place: Place, broker_url: str, namespace: str, tmp_path: Path) -> Settings:
     """With the accounts, made anew for this namespace."""
-    progress = [word.replace("ps:*", f"{namespace}:*") for word in rule(PROGRESS)]
-    queue = [word.replace("~dramatiq", f"~{namespace}:dramatiq") for word in rule(QUEUE)]
-    for server in place.servers:
-        with server.client() as client:
-            client.execute_command("ACL", "SETUSER", progress[0], "reset", *progress[1:])
-            client.execute_command("ACL", "SETUSER", queue[0], "reset", *queue[1:])
-            client.execute_command("ACL", "LOG", "RESET")
-    return load(
+    found = load(
         redis_url=place.url(f"progress:{PASSWORD}"), broker_url=place.broker or broker_url, namespace=namespace, data=tmp_path,
         jwt_secret=SecretStr(SECRET), ready_seconds=0, drain_seconds=0,
     )  # fmt: skip
+    progress = [word.replace("ps:*", f"{namespace}:*") for word in rule(PROGRESS)]
+    queue = [word.replace("~dramatiq", f"~{found.broker_namespace}") for word in rule(QUEUE)]
+    for server in place.servers:
+        with server.client() as client:
+            allow(client, progress)
+            allow(client, queue)
+    for connect in place.sentinels:
+        with connect() as client:
+            allow(client, rule(SENTINELS))
+    return found
 
 
 def refused(place: Place) -> list[str]:
-    """What the servers refused of the accounts."""
-    found: list[str] = []
-    for server in place.servers:
-        with server.client() as client:
-            found += [f"{one['username']}: {one['object']}" for one in client.acl_log()]
-    return found
+    """What the servers and the Sentinels refused of the accounts."""
+    return [f"{one['username']}: {one['object']}" for client in place.clients() for one in client.acl_log()]
 
 
 @contextlib.contextmanager
@@ -137,6 +198,7 @@ def working(settings: Settings) -> Iterator[Callable[[], str]]:
         broker.close()
 
 
+@on_all
 def test_the_documented_rights_are_enough(place: Place, settings: Settings) -> None:
     """A job of a real queue that fails once; its stream, its owner's lists, both followed live: nothing is refused."""
     headers = {"Authorization": f"Bearer {sign(SECRET, 'alice', 'jobs:read jobs:write', 600)}"}
@@ -169,6 +231,7 @@ def test_the_documented_rights_are_enough(place: Place, settings: Settings) -> N
     assert [] == refused(place)
 
 
+@on_groups
 def test_what_is_not_among_them_is_refused(place: Place, settings: Settings) -> None:
     """Another installation's keys and channels, and what only an operator does."""
     store = SyncStore(sync_client(settings.redis_url or ""), settings)
@@ -195,6 +258,7 @@ def wrong(settings: Settings) -> dict[str, str]:
     return found
 
 
+@on_groups
 def test_a_wrong_password_ends_a_command_with_words_and_without_it(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -218,6 +282,7 @@ def says(log: Path, words: str) -> bool:
     return words in text or ("Redis" in words and "Redis refuses the subscription: WRONGPASS" in text)
 
 
+@on_groups
 def test_a_wrong_password_is_in_the_log_of_who_reports_and_who_serves(
     settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

