@@ -27,8 +27,12 @@ from progress_stream.auth.verify import sign
 from progress_stream.errors import StoreUnavailable
 from progress_stream.settings import Settings, load
 from progress_stream.store.connect import sync_client
+from progress_stream.store.keys import Keys
 from progress_stream.store.sync import SyncStore
+from tests.chaos import working
+from tests.chaos.check import against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import WebProcess
+from tests.chaos.traffic import OWN_TYPE
 from tests.cli.processes import COMMAND
 from tests.support.cluster import Nodes, clustered
 from tests.support.redis import RedisServer, newer_program
@@ -53,26 +57,36 @@ def rule(begins: str) -> list[str]:
     return str(found[0]).replace(">password", f">{PASSWORD}").split(" ")
 
 
-def allow(client: redis.Redis, words: list[str]) -> None:
-    """Make the account anew, with what the docs add for this server's release; its log begins here."""
+def account(name: str, namespace: str) -> str:
+    """Of a namespace: what an earlier test has left in this process goes on by accounts, and with rights, of its own."""
+    return f"{name}-{namespace}"
+
+
+def login(name: str, namespace: str) -> str:
+    return f"{account(name, namespace)}:{PASSWORD}"
+
+
+def allow(client: redis.Redis, namespace: str, words: list[str]) -> None:
+    """Make an account, with what the docs add for this server's release."""
     release = [int(part) for part in client.info()["redis_version"].split(".")[:2]]
     since, right = re.findall(r"From Redis ([0-9.]+) on\s+add\s+`([^`]+)`", DOCUMENTED)[0]
     more = [right] if release >= [int(part) for part in since.split(".")] else []
-    client.execute_command("ACL", "SETUSER", words[0], "reset", *words[1:], *more)
-    client.execute_command("ACL", "LOG", "RESET")
+    client.execute_command("ACL", "SETUSER", account(words[0], namespace), *words[1:], *more)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A group of servers, with the Sentinels' clients. `url` of an account, `broker` where the queue is."""
+    """Servers, with the clients of their Sentinels. `url` and `broker` (the queue's) have a namespace's accounts.
+
+    `home` is the primary of a key and `heir` its replica.
+    """
 
     servers: list[RedisServer]
     url: Callable[[str], str]
-    broker: str | None = None
+    home: Callable[[str], RedisServer]
+    heir: Callable[[str], RedisServer]
+    broker: Callable[[str], str] | None = None
     sentinels: Sequence[Callable[[], redis.Redis]] = ()
-    #: Of a group that can fail over: the primary of a key; and kills it, until another one is.
-    home: Callable[[str], RedisServer] | None = None
-    kill: Callable[[str], object] | None = None
 
     def clients(self) -> Iterator[redis.Redis]:
         """One of each process that lives."""
@@ -82,28 +96,34 @@ class Place:
 
 
 def of_cluster(nodes: Nodes) -> Place:
-    return Place(nodes.servers, nodes.url_with, home=nodes.primary_of, kill=nodes.kill_primary_of)
+    return Place(
+        nodes.servers, lambda namespace: nodes.url_with(login("progress", namespace)), nodes.primary_of,
+        lambda key: nodes.replica_of(nodes.primary_of(key)),
+    )  # fmt: skip
 
 
 def of_sentinels(group: Watched) -> Place:
-    own = f"sentinel_username=progress&sentinel_password={PASSWORD}"
-
-    def kill(key: str) -> None:
-        heir = group.replica()
-        group.primary().kill9()
-        group.wait_until_named(heir.port)
+    def url(name: str, db: int, namespace: str) -> str:
+        own = f"sentinel_username={account('progress', namespace)}&sentinel_password={PASSWORD}"
+        return group.url(db, login(name, namespace), own)
 
     return Place(
-        group.servers, lambda account: group.url(0, account, own), group.url(1, f"queue:{PASSWORD}", own),
-        [partial(group.sentinel, port) for port in group.ports], lambda key: group.primary(), kill,
+        group.servers, partial(url, "progress", 0), lambda key: group.primary(), lambda key: group.replica(),
+        partial(url, "queue", 1), [partial(group.sentinel, port) for port in group.ports],
     )  # fmt: skip
 
 
 def of_one(server: RedisServer) -> Place:
-    def url(account: str, db: int = 0) -> str:
-        return f"redis://{account}@127.0.0.1:{server.port}/{db}"
+    def url(name: str, db: int, namespace: str) -> str:
+        return f"redis://{login(name, namespace)}@127.0.0.1:{server.port}/{db}"
 
-    return Place([server], url, url(f"queue:{PASSWORD}", 1))
+    return Place(
+        [server],
+        partial(url, "progress", 0),
+        lambda key: server,
+        lambda key: server,
+        partial(url, "queue", 1),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -141,30 +161,37 @@ on_all = pytest.mark.parametrize(
 
 @pytest.fixture
 def settings(place: Place, broker_url: str, namespace: str, tmp_path: Path) -> Settings:
-    """With the accounts, made anew for this namespace."""
+    """With accounts for this namespace, on every server."""
     found = load(
-        redis_url=place.url(f"progress:{PASSWORD}"), broker_url=place.broker or broker_url, namespace=namespace, data=tmp_path,
-        jwt_secret=SecretStr(SECRET), ready_seconds=0, drain_seconds=0,
+        redis_url=place.url(namespace), broker_url=place.broker(namespace) if place.broker else broker_url, namespace=namespace,
+        data=tmp_path, jwt_secret=SecretStr(SECRET), ready_seconds=0, drain_seconds=0,
     )  # fmt: skip
     progress = [word.replace("ps:*", f"{namespace}:*") for word in rule(PROGRESS)]
     queue = [word.replace("~dramatiq", f"~{found.broker_namespace}") for word in rule(QUEUE)]
     for server in place.servers:
+        if not server.running:
+            server.start()
         with server.client() as client:
-            allow(client, progress)
-            allow(client, queue)
+            allow(client, namespace, progress)
+            allow(client, namespace, queue)
     for connect in place.sentinels:
         with connect() as client:
-            allow(client, rule(SENTINELS))
+            allow(client, namespace, rule(SENTINELS))
     return found
 
 
-def refused(place: Place) -> list[str]:
-    """What the servers and the Sentinels refused of the accounts."""
-    return [f"{one['username']}: {one['object']}" for client in place.clients() for one in client.acl_log()]
+def refused(place: Place, namespace: str) -> list[str]:
+    """What the servers and the Sentinels refused of the namespace's accounts."""
+    return [
+        f"{one['username']}: {one['object']}"
+        for client in place.clients()
+        for one in client.acl_log()
+        if one["username"].endswith(f"-{namespace}")
+    ]
 
 
 @contextlib.contextmanager
-def working(settings: Settings) -> Iterator[Callable[[], str]]:
+def worker(settings: Settings) -> Iterator[Callable[[], str]]:
     """A worker with one actor; what is yielded sends it a job."""
     broker = RedisBroker(  # type: ignore[no-untyped-call]
         client=broker_client(settings), namespace=settings.broker_namespace, maintenance_chance=1_000_000
@@ -188,13 +215,13 @@ def working(settings: Settings) -> Iterator[Callable[[], str]]:
         until(lambda: over)
 
     over: list[str] = []
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
-    worker.start()
+    thread = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
+    thread.start()
     try:
         yield lambda: count.send_with_options(owner="alice").message_id
     finally:
         over.append("over")
-        worker.stop()
+        thread.stop()
         broker.close()
 
 
@@ -205,7 +232,7 @@ def test_the_documented_rights_are_enough(place: Place, settings: Settings) -> N
     with (
         serving(create_app(settings), settings) as url,
         httpx.Client(base_url=url, headers=headers, timeout=30) as client,
-        working(settings) as send,
+        worker(settings) as send,
     ):
         until(lambda: client.get("/readyz").status_code == 200)
         with client.stream("GET", "/jobs/events") as all_jobs:
@@ -228,7 +255,7 @@ def test_the_documented_rights_are_enough(place: Place, settings: Settings) -> N
     assert ["position", "queued", "started", "mine", "retrying", "started", "mine"] == seen
     assert [job] == [row["id"] for row in listed]
     assert 201 == taken.status_code
-    assert [] == refused(place)
+    assert [] == refused(place, settings.namespace)
 
 
 @on_groups
@@ -276,6 +303,10 @@ def test_a_wrong_password_ends_a_command_with_words_and_without_it(
         assert "not-it" not in ran.stdout + ran.stderr
 
 
+def said(caplog: pytest.LogCaptureFixture, words: str) -> bool:
+    return words in caplog.text
+
+
 def says(log: Path, words: str) -> bool:
     """Of what was refused at the subscription's beginning Redis' own word is there."""
     text = log.read_text()
@@ -293,12 +324,56 @@ def test_a_wrong_password_is_in_the_log_of_who_reports_and_who_serves(
         bad = settings.model_copy(update={"redis_url": url, "namespace": words.split()[1]})
         with report("nightly", owner="alice", settings=bad) as job:
             job.log("said")
-        assert f"is kept in memory: {words}" in caplog.text
+        until(partial(said, caplog, f"is kept in memory: {words}"))
         assert "not-it" not in caplog.text
         with WebProcess(bad, SECRET, tmp_path / "web") as web:
             until(partial(says, log, words))
             assert not web.is_ready
         assert "not-it" not in log.read_text()
+
+
+@on_groups
+@pytest.mark.parametrize("namespace", ["ps"])  # as the programs of their own have it
+def test_a_job_goes_on_over_a_primary_that_is_killed(
+    place: Place, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By TLS and with the same rights at the new one. A worker's jobs, whose queue goes over with them behind Sentinels."""
+    struck: list[bool] = []
+
+    def strike(jobs: list[str]) -> Callable[[], object]:
+        states = [Keys(settings.namespace).state(job) for job in jobs]
+        homes = [place.home(key) for key in states]
+        struck.extend(home is homes[0] for home in homes)
+        return partial(kill, homes[0], place.heir(states[0]), account("progress", settings.namespace))
+
+    token = sign(SECRET, "alice", "jobs:read", 600)
+    worked = working.work(settings, token, tmp_path, strike, jobs=3, seconds=7, threads=3)
+
+    with capsys.disabled():
+        print(working.told(worked))
+    for job, hit in zip(worked, struck, strict=True):
+        assert ("succeeded", 1) == (job.state["state"], job.state["attempt"])
+        assert [] == out_of_attempt(job.kept, OWN_TYPE, working.EVENTS)
+        assert [] == faults_of(job.history, OWN_TYPE, working.EVENTS, gaps_allowed=hit)
+        assert [] == against_stream(job.history, job.kept, losses=int(hit))
+    assert [] == refused(place, settings.namespace)
+
+
+def kill(primary: RedisServer, heir: RedisServer, user: str) -> None:
+    """With -9; returns once commands and the subscription come to the heir, which has no port without TLS."""
+    primary.kill9()
+    with heir.client() as client:
+        until(lambda: serves(client, user), 60)
+        assert "0" == client.config_get("port")["port"]
+
+
+def serves(heir: redis.Redis, user: str) -> bool:
+    """Sentinels have a server that they promote drop its clients: this one comes back with its next question."""
+    with contextlib.suppress(redis.ConnectionError):
+        ours = [one["name"] for one in heir.client_list() if one["user"] == user]
+        is_primary: bool = heir.info("replication")["role"] == "master"
+        return is_primary and {True, False} == {name == "progress_stream-wakeups" for name in ours}
+    return False
 
 
 def test_each_command_of_a_script_is_among_the_documented_rights() -> None:

@@ -123,7 +123,7 @@ class Nodes:
 
     def _owners(self) -> dict[int, int]:
         """Slot to port."""
-        with self.alive()[0].client() as client:
+        with next(filter(_answers, self.servers)).client() as client:
             ranges = client.execute_command("CLUSTER", "SLOTS")
         return {slot: one[2][1] for one in ranges for slot in range(one[0], one[1] + 1)}
 
