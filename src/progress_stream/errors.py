@@ -13,6 +13,7 @@ ProgressStreamError
 │   ├── NotEnded
 │   ├── SequenceHole
 │   └── StoreUnavailable
+│       ├── AccountRefused
 │       └── UnknownForm
 ├── AccessError
 │   ├── NotAuthenticated
@@ -121,6 +122,10 @@ class SequenceHole(StoreError):
 
 class StoreUnavailable(StoreError):
     """Redis is away, loading, full, read-only or too slow. The text names the kind, never an address or a secret."""
+
+
+class AccountRefused(StoreUnavailable):
+    """Redis lets this account not in, or not do this. Time does not mend it; an operator does."""
 
 
 class UnknownForm(StoreUnavailable):

@@ -110,6 +110,11 @@ class Flusher:
         """See `Sender.intervene`."""
         return self.ask(partial(self._sender.intervene, header, event))
 
+    @property
+    def in_outage(self) -> bool:
+        """See `Link.in_outage`."""
+        return self._link.in_outage
+
     def wait(self, done: threading.Event, milliseconds: float) -> bool:
         """True when it is done. Waits no longer, and only once an outage."""
         return self._link.wait(done, milliseconds)

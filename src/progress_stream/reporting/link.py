@@ -42,6 +42,11 @@ class Link:
         """Nothing was answered since it went away. A server that is back has answered before all that waited is with it."""
         return self._away_since is not None and not self._answers
 
+    @property
+    def in_outage(self) -> bool:
+        """That Redis is away was said, and not yet that it is back."""
+        return self._away_since is not None
+
     def wait(self, done: threading.Event, milliseconds: float) -> bool:
         """True when it is done. Waits no longer, and only once an outage: what is known to be away is not waited for again."""
         budget = milliseconds / 1000

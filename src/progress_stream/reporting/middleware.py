@@ -355,9 +355,13 @@ class ProgressMiddleware(Middleware):
             self.settings,
             lambda: announcements(broker.actors, queues),
             lambda message: _sent(broker, message),
+            self._is_told,
         )
         self._housekeepers[id(worker)] = housekeeper
         housekeeper.start()
+
+    def _is_told(self) -> bool:
+        return self.flusher is not None and self.flusher.in_outage
 
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         housekeeper = self._housekeepers.pop(id(worker), None)

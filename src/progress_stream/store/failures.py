@@ -6,7 +6,7 @@ from typing import Final
 
 from redis import exceptions
 
-from ..errors import NotAPrimary, StoreUnavailable
+from ..errors import AccountRefused, NotAPrimary, StoreUnavailable
 
 
 class SentinelsRefuse(exceptions.AuthenticationError):
@@ -33,6 +33,7 @@ _PASSING: Final = (
     exceptions.AskError, exceptions.TryAgainError, exceptions.ClusterDownError, exceptions.ConnectionError,
     exceptions.TimeoutError, OSError,
 )  # fmt: skip
+_REFUSALS: Final = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 #: Everything a sender may meet.
 FAILURES: Final = (exceptions.RedisError, OSError)
 
@@ -50,4 +51,4 @@ def mapped(error: Exception) -> StoreUnavailable:
     if "MISCONF" in text[:120]:
         return StoreUnavailable("Redis cannot write to its disk")
     kind = next((words for known, words in _KINDS if isinstance(error, known)), "Redis failed")
-    return StoreUnavailable(kind)
+    return (AccountRefused if isinstance(error, _REFUSALS) else StoreUnavailable)(kind)

@@ -23,6 +23,7 @@ from .cluster import AsyncCluster
 from .failures import mapped
 from .slots import slot_of
 from .subscription import Line, Straight
+from .trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class ShardedWakeups:
         self._task: asyncio.Task[None] | None = None
         self._doubt = asyncio.Event()
         self._reconnects = 0
+        self._no_map = Trouble(log)
+        self._refusals = Trouble(log)
 
     def hears(self, channel: bytes) -> bool:
         node = self._at.get(slot_of(channel))
@@ -111,7 +114,7 @@ class ShardedWakeups:
             try:
                 await self._cluster.refresh()
             except (RedisError, OSError) as error:
-                log.warning("no node of the Redis Cluster tells who serves what: %s", mapped(error))
+                self._no_map.note(f"no node of the Redis Cluster tells who serves what: {mapped(error)}")
                 await asyncio.sleep(random.uniform(0.2, 1.0))
                 continue
             except Exception:
@@ -119,6 +122,7 @@ class ShardedWakeups:
                 log.exception("the map of the Redis Cluster cannot be read")
                 await asyncio.sleep(1)
                 continue
+            self._no_map.over("the Redis Cluster tells again who serves what")
             self._settle(list(self._channels))
             self._leave_empty()
             with contextlib.suppress(TimeoutError):
@@ -187,6 +191,7 @@ class ShardedWakeups:
         if kind == b"smessage":
             self._heard(reply[1], reply[2])
         elif kind == b"ssubscribe":
+            self._refusals.over("the Redis Cluster takes subscriptions again")
             slot = slot_of(reply[1])
             self._open.discard(slot)
             if reply[1] in self._channels.get(slot, ()) and self._at.get(slot) == node:
@@ -210,7 +215,7 @@ class ShardedWakeups:
             self._layout.moved(slot, to)
             self._settle({slot} & self._channels.keys())
         else:
-            log.warning("the Redis Cluster refuses a subscription: %s", words[0])
+            self._refusals.note(f"the Redis Cluster refuses a subscription: {words[0]}")
             for slot in self._open:
                 self._at.pop(slot, None)
         self._ask_for_map()

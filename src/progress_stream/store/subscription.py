@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from ..addresses import Address, Sentinels
 from .failures import mapped
 from .sentinels import CHECK_SECONDS, AsyncLeader
+from .trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ _CONNECT_SECONDS: Final = 5.0
 
 def command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+class _Refused(ConnectionError):
+    """Redis' own first word for it; the rest may name the account."""
 
 
 class Road(Protocol):
@@ -151,6 +156,7 @@ class Line:
         self._connection: _Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewed_at = 0.0
+        self._trouble = Trouble(log)
         self.reconnects = 0
 
     @property
@@ -194,9 +200,12 @@ class Line:
                 # Not wait_for: before Python 3.12 it may swallow the cancellation that ends this task.
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     connection = await self._connect()
+            except _Refused as error:
+                self._trouble.note(f"Redis refuses the subscription: {error}", level=logging.ERROR)
             except (OSError, TimeoutError, ssl.SSLError, ConnectionError, RedisError) as error:
-                log.warning("the subscription to Redis cannot be made: %s", _words(error))
+                self._trouble.note(f"the subscription to Redis cannot be made: {_words(error)}")
             else:
+                self._trouble.over("the subscription to Redis is there again")
                 tries = 0
                 await self._serve(connection)
             self._connection = None
@@ -264,9 +273,8 @@ class Line:
             await asyncio.sleep(0.005)
         errors = (reply for reply in connection.greeting if isinstance(reply, hiredis.ReplyError))
         if refused := next(errors, None):
-            log.error("Redis refuses the subscription: %s", str(refused).split(" ")[0])
             connection.abort()
-            raise ConnectionError("refused")
+            raise _Refused(str(refused).split(" ")[0])
         if self._road.only_primary and connection.greeting[-1][0] != b"master":
             connection.abort()
             raise ConnectionError("not a primary")

@@ -18,6 +18,7 @@ from .connect import async_leader
 from .sentinels import AsyncLeader
 from .sharded import ShardedWakeups
 from .subscription import Led, Line, Straight
+from .trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Wakeups:
         self._channels: set[bytes] = set()
         self._leader: AsyncLeader | None = None
         self._line: Line | None = None
+        self._trouble = Trouble(log)
 
     @property
     def connected(self) -> bool:
@@ -71,7 +73,7 @@ class Wakeups:
             road = Led(place, self._leader)
         else:
             road = Straight(self._url)
-        self._line = Line(road, self._pushed, self._subscribe_to_all, refused=_say_refusal)
+        self._line = Line(road, self._pushed, self._subscribe_to_all, refused=self._refused)
         self._line.start()
 
     async def stop(self) -> None:
@@ -99,8 +101,10 @@ class Wakeups:
         kind = reply[0]
         if kind == b"message":
             self._heard(reply[1], reply[2])
-        elif kind == b"subscribe" and reply[1] in self._channels:
-            self._confirmed(reply[1])
+        elif kind == b"subscribe":
+            self._trouble.over("Redis takes subscriptions again")
+            if reply[1] in self._channels:
+                self._confirmed(reply[1])
 
     def _subscribe_to_all(self) -> None:
         channels = list(self._channels)
@@ -108,7 +112,6 @@ class Wakeups:
             for start in range(0, len(channels), _AT_ONCE):
                 self._line.write(b"SUBSCRIBE", *channels[start : start + _AT_ONCE])
 
-
-def _say_refusal(error: hiredis.ReplyError) -> None:
-    """`NOPERM`, mostly: the account may write and not listen. Its first word names no channel."""
-    log.error("Redis refuses a subscription: %s", str(error).split(" ")[0])
+    def _refused(self, error: hiredis.ReplyError) -> None:
+        """`NOPERM`, mostly: the account may write and not listen. Its first word names no channel."""
+        self._trouble.note(f"Redis refuses a subscription: {str(error).split(' ')[0]}", level=logging.ERROR)

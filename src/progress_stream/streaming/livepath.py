@@ -18,6 +18,7 @@ from ..errors import StoreError
 from ..metrics import WebTally
 from ..store.aio import AsyncStore
 from ..store.sharded import ShardedWakeups
+from ..store.trouble import Trouble
 from ..store.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class LivePath:
         self._probes: dict[bytes, _Probe] = {}
         self._replids: dict[int | None, str] = {}
         self._lost_at = float("-inf")
+        self._trouble = Trouble(log)
 
     def begin(self) -> None:
         self._look_at_shards()
@@ -135,6 +137,8 @@ class LivePath:
             proved = await self._try_all()
             if not proved and self.proved:
                 log.warning("the live path is not proved; its connection is renewed")
+            if proved:
+                self._trouble.over("the live path is proved again")
             self.proved = proved
             await asyncio.sleep(PROBE_SECONDS * random.uniform(0.9, 1) if proved else random.uniform(0.2, 1))
 
@@ -154,11 +158,11 @@ class LivePath:
         try:
             await self._ask(probe)
         except TimeoutError:
-            log.warning("the probe of the live path did not come back")
+            self._trouble.note("the probe of the live path did not come back")
             self._wakeups.renew(probe.channel)
             return False
         except StoreError as error:
-            log.warning("the probe of the live path could not be sent: %s", error)
+            self._trouble.note(f"the probe of the live path could not be sent: {error}")
             if probe.tag is None:
                 # A Cluster may refuse words and still be heard; where its connection is gone, that one says so.
                 self._wakeups.renew(probe.channel)
