@@ -79,6 +79,17 @@ def test_an_example_of_a_secret_names_its_settings(secret: str) -> None:
     assert "/manifests/base/*.secret.env\n" in (ROOT / ".gitignore").read_text()
 
 
+def test_every_url_of_the_example_is_one_that_is_taken() -> None:
+    """Those in comments too, which are of a group, or of the accounts whose rights the docs name."""
+    text = (BASE / "redis.secret.example.env").read_text()
+    found = re.findall(rf"^(?:#   )?{PREFIX}(\w+)=(\S+)$", text, re.MULTILINE)
+    accounts = re.findall(r"^user (\w+) on", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    for name, url in found:
+        load(**{"redis_url": "redis://a:6379/0", "broker_url": "redis://b:6379/1", name.lower(): url})
+
+    assert {"", *accounts} == {url.partition("://")[2].partition(":")[0] for _, url in found}
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_pods_get_all_settings_and_only_their_own_secrets(name: str) -> None:
     """A worker, which runs strangers' input, can sign no token."""
