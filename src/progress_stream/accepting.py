@@ -105,6 +105,11 @@ def from_form(actor: Announced, fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: _from_text(name, text, actor.properties.get(name, {})) for name, text in fields.items()}
 
 
+def from_json(text: str) -> Any:
+    """RFC 8259: no NaN, and no number so large that it would be an infinite one. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_constant=_decimal, parse_float=_decimal)
+
+
 def file_argument(actor: Announced) -> str:
     """The argument that a form's one file is for. Raises InvalidInput where there is none."""
     if not actor.files:
@@ -204,5 +209,5 @@ def _decimal(text: str) -> float:
 
 
 _FROM_TEXT: Final[dict[str, Callable[[str], Any]]] = {
-    "integer": _whole, "number": _decimal, "boolean": _boolean, "array": json.loads, "object": json.loads,
+    "integer": _whole, "number": _decimal, "boolean": _boolean, "array": from_json, "object": from_json,
 }  # fmt: skip

@@ -119,7 +119,7 @@ def test_bad_input_is_422_and_names_the_field(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[1]", '"x"', '{"actor": NaN}', "[" * 30_000, '{"actor": "\udcff"}']
+    "text", ["", "{", "[1]", '"x"', '{"actor": NaN}', '{"actor": 1e999}', "[" * 30_000, '{"actor": "\udcff"}']
 )
 def test_what_is_no_json_object_is_422(client: httpx.Client, text: str) -> None:
     """Nesting without end and half characters included."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from .. import accepting
 from ..errors import InvalidInput, TooLarge
 
 #: Fields of one form, and bytes of one field's name: more than an actor has arguments.
@@ -50,15 +50,11 @@ async def json_object(request: Request, limit: int) -> dict[str, Any]:
 
 
 def parse_object(text: bytes, field: str = "body") -> dict[str, Any]:
-    """A JSON object (RFC 8259: no NaN, UTF-8). Raises InvalidInput."""
+    """A JSON object in UTF-8. Raises InvalidInput."""
     try:
-        value = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse)
+        value = accepting.from_json(text.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         raise InvalidInput(field, "is not JSON", "an object in UTF-8") from None
     if not isinstance(value, dict):
         raise InvalidInput(field, "is not a JSON object")
     return value
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
