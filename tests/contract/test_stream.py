@@ -1,5 +1,6 @@
 """`GET /jobs/{id}/events`: where it begins, what comes first, what follows, how it ends. Each by hand-over and by plain `send`."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -8,8 +9,8 @@ import httpx
 import pytest
 
 from progress_stream.events import EventId
-from tests.support.server import Attempt, Site
-from tests.support.streams import Stream, data_of, follow, follow_to_end
+from tests.support.server import PATIENCE_SECONDS, Attempt, Site
+from tests.support.streams import Stream, data_of, follow, follow_to_end, request
 
 Serve = Callable[..., Site]
 
@@ -80,6 +81,17 @@ def test_after_a_position_each_later_event_is_sent_once(each_site: Site, how: st
         assert kept[index + 1 :] == stream.ids
         assert {"position": here, "resumed": True} == stream.position
         assert "snapshot" not in stream.types
+
+
+@pytest.mark.contract("Where it begins")
+def test_white_space_around_the_header_is_no_part_of_it(site: Site) -> None:
+    """RFC 9110 §5.5."""
+    ended_job(site, 3)
+    kept = ids_in_redis(site)
+    stream = follow_to_end(site, position=f"  {kept[1]} \t ")
+
+    assert kept[1] == stream.position["position"]
+    assert kept[2:] == stream.ids
 
 
 @pytest.mark.contract("Where it begins")
@@ -354,6 +366,20 @@ def test_an_ended_job_whose_events_are_gone_is_told_by_its_state(serve: Serve) -
 
 
 # -- the end
+
+
+def test_a_client_of_http_1_0_gets_no_chunks_of_what_is_over(site: Site) -> None:
+    """RFC 9112 §6.1: it knows none, and would take their sizes for lines of the stream."""
+    ended_job(site, 3)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), PATIENCE_SECONDS) as connection:
+        connection.sendall(request("/jobs/job-1/events", host, site.headers(), version="1.0"))
+        head, _, body = b"".join(iter(lambda: connection.recv(65_536), b"")).partition(b"\r\n\r\n")
+
+    assert b"transfer-encoding" not in head.lower()
+    assert body.startswith(b"retry: ") and b"\r" not in body
+    ids = [line[4:].decode() for line in body.splitlines() if line.startswith(b"id: ")]
+    assert ["0-0", *ids_in_redis(site)] == ids
 
 
 @pytest.mark.contract("The end")

@@ -203,8 +203,14 @@ def test_a_body_at_a_fair_rate_takes_its_time(serve: Serve) -> None:
 
 
 def test_garbage_gets_a_400(serve: Serve) -> None:
-    """What is no HTTP is answered as ever."""
-    assert b"400" in refused(serve(), b"NOT HTTP AT ALL\r\n\r\n")[0]
+    """As a problem, as every other error is."""
+    status, headers, body = refused(serve(), b"NOT HTTP AT ALL\r\n\r\n")
+
+    assert b"HTTP/1.1 400 Bad Request" == status
+    assert b"application/problem+json" == headers[b"content-type"]
+    assert b"close" == headers[b"connection"]
+    assert {"type", "title", "status", "detail"} == json.loads(body).keys()
+    assert 400 == json.loads(body)["status"]
 
 
 def test_garbage_behind_an_answer_puts_nothing_into_it(serve: Serve) -> None:

@@ -208,8 +208,10 @@ def _stream(
         on_end=access.stream_ended(request, None if trace is None else tracing.Stream(job, trace)),
         address=access.address_of(request),
     )
+    # RFC 9112 §6.1: no chunks for HTTP/1.0, and the server sends whatever is not handed over in chunks.
+    hand_over = not record.terminal or request.scope.get("http_version") == "1.0"
     return StreamResponse(
-        hub, first, lambda sink: hub.follow(job, sink, start), format, may_hand_over=not record.terminal
+        hub, first, lambda sink: hub.follow(job, sink, start), format, may_hand_over=hand_over
     )
 
 

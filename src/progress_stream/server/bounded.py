@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with the limits it lacks: how many bytes and lines a request's head has, and how long it takes.
 
-Refuses with 431 where somebody may still read it, and cuts where nobody should. Knows nothing of streams: `push.py`
+Refuses with a problem where somebody may still read it, and cuts where nobody should. Knows nothing of streams: `push.py`
 adds the hand-over.
 """
 
@@ -172,7 +172,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        # RFC 9110 §5.5: white space after a value is no part of it; the parser takes away only what stands before.
+        super().on_header(name, value.rstrip(b" \t"))
         self._head_lines += 1
         self._count(len(name) + len(value) + 4)
 
@@ -268,7 +269,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._over_limit:
             self._refuse()
         elif self._may_still_answer():
-            super().send_400_response(msg)
+            problem = _problem(400, "Bad Request", msg, self.server_state.default_headers)
+            self.transport.write(problem)
+            self.transport.close()
 
     @property
     def _over_limit(self) -> bool:
@@ -323,18 +326,17 @@ class _Running:
 
 
 def _answer_431(limits: Limits, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    body = json.dumps(
-        {
-            "type": "about:blank",
-            "title": "Request Header Fields Too Large",
-            "status": 431,
-            "detail": f"larger than HEADER_BYTES allows ({limits.header_bytes} bytes), or of more than {limits.max_headers} lines",
-        }
-    ).encode()
+    detail = f"larger than HEADER_BYTES allows ({limits.header_bytes} bytes), or of more than {limits.max_headers} lines"
+    return _problem(431, "Request Header Fields Too Large", detail, default_headers)
+
+
+def _problem(status: int, title: str, detail: str, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    """RFC 9457, as all errors are: there is no application yet that could say it."""
+    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
     headers = [
         *default_headers,
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
     ]
-    return b"".join([STATUS_LINE[431], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body])
+    return b"".join([STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body])
