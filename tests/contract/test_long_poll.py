@@ -193,6 +193,16 @@ def test_from_now_on(each_site: Site) -> None:
     assert ([], True) == (body["events"], body["last_event_id"].endswith("-5"))
 
 
+def test_a_head_names_no_length_that_a_get_would_not_have(each_site: Site) -> None:
+    """It waits for nothing, so what would be answered is not known."""
+    running_job(each_site, 3)
+    with each_site.client() as client:
+        answer = client.head("/jobs/job-1/events", headers=JSON)
+
+    assert (200, "application/json") == (answer.status_code, answer.headers["content-type"])
+    assert "content-length" not in answer.headers
+
+
 @pytest.mark.contract("Long-poll")
 def test_the_end_is_204(each_site: Site) -> None:
     """Asked with the terminal event's id; asked before it, it does not wait."""

@@ -49,7 +49,10 @@ async def answer(
     """
     parts = parts_of(request)
     if request.method == "HEAD":
-        return Response(headers=_PRIVATE, media_type="application/json")
+        # RFC 9110 §8.6: no length rather than one that the answer to a GET would not have.
+        answer = Response(headers=_PRIVATE, media_type="application/json")
+        del answer.headers["Content-Length"]
+        return answer
     found = await _look(parts, job, begin)
     if found.is_empty and seconds and begin is not None:
         if (refusal := refuse()) is not None:
