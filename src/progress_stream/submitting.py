@@ -161,7 +161,7 @@ class Submitter:
         """
         header = Header(
             id=events.check_job_id(job), actor=actor.name, queue=actor.queue, title=old["title"], owner=old["owner"],
-            max_attempts=old["max_attempts"], created_at=int(time.time() * 1000), retry_of=old["id"],
+            created_at=int(time.time() * 1000), retry_of=old["id"],
         )  # fmt: skip
         return self._send_once(actor, header, args, kwargs, fingerprint)
 

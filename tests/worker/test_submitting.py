@@ -59,6 +59,27 @@ def test_an_announced_actor_is_started_by_name(stack: Stack, submitter: Submitte
     assert 3 == state["result"]
 
 
+def test_how_often_it_is_tried_at_most_is_known_once_it_starts(stack: Stack, settings: Settings) -> None:
+    """The server that sent it has none of the actor's code, and a job that is run once more none of the old one's options."""
+
+    @stack.actor(submit=True, max_retries=2)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    stack.store.send(stack.store.commands.announce(announcements(stack.broker.actors, None), 60))
+    old = add.send_with_options(args=(1, 2), max_retries=5)
+    stack.work()
+    submitter = Submitter(settings, stack.store)
+    sent = submitter.submit(Submission("add", {"a": 1, "b": 2}))
+    repeated = submitter.repeat(
+        submitter.actor("add"), stack.ended(old.message_id), job_id_for(None, None), (1, 2), {}
+    )
+    submitter.close()
+
+    most = [stack.ended(job)["max_attempts"] for job in (old.message_id, sent.job, repeated.job)]
+    assert [6, 3, 3] == most
+
+
 def test_a_file_reaches_the_actor_as_an_upload(stack: Stack, submitter: Submitter) -> None:
     """Also in a retry, for the message keeps the plain reference."""
     job = job_id_for(None, None)

@@ -5,6 +5,7 @@ Reads the message, its actor and the broker's list alone; what is written of the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dramatiq.broker import Broker, MessageProxy
@@ -28,11 +29,17 @@ def is_tracked(broker: Broker, message: Message[Any] | MessageProxy) -> bool:
 
 def header_of(broker: Broker, message: MessageProxy) -> Header:
     """The header that travels with the message; made anew for one that was sent where this middleware is not."""
-    if "created_at" in message.options:
-        return Header.from_options(
-            message.message_id, message.actor_name, q_name(message.queue_name), message.options
-        )
-    return new_header(broker, message, inherited=None)
+    if "created_at" not in message.options:
+        return new_header(broker, message, inherited=None)
+    header = Header.from_options(
+        message.message_id, message.actor_name, q_name(message.queue_name), message.options
+    )
+    if header.max_attempts is not None:
+        return header
+    # A web server has none of the actors' code, and a job does not know its parts'.
+    actor = broker.actors.get(message.actor_name)
+    most = _most_attempts(broker, message, {} if actor is None else actor.options)
+    return replace(header, max_attempts=most)
 
 
 def new_header(broker: Broker, message: Message[Any] | MessageProxy, *, inherited: str | None) -> Header:
