@@ -38,6 +38,28 @@ def test_a_job_tells_its_life_from_queued_to_succeeded(stack: Stack) -> None:
     )
 
 
+def test_no_warning_says_that_a_kept_result_was_discarded(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dramatiq's is for those without its own Results; of an actor without `progress` it is true."""
+
+    @stack.actor()
+    def kept() -> int:
+        return 1
+
+    @stack.actor(progress=False)
+    def lost() -> int:
+        return 2
+
+    message = kept.send()
+    lost.send()
+    stack.work()
+    until(lambda: "Actor 'lost' returned a value" in caplog.text)
+
+    assert 1 == stack.ended(message.message_id)["result"]
+    assert "Actor 'kept' returned a value" not in caplog.text
+
+
 def test_the_message_is_confirmed_before_send_returns(stack: Stack) -> None:
     """A script that sends and exits leaves a job that the sweep does not take for one without a message."""
 

@@ -25,6 +25,7 @@ from ..settings import Settings, load
 from ..store.files import Files
 from .announcing import announcements, upload_names
 from .buffer import Buffer
+from .discarded import mend_warning
 from .encoding import check_encoder
 from .flusher import Flusher, flusher_of
 from .header import header_of, is_tracked, new_header
@@ -80,6 +81,7 @@ class ProgressMiddleware(Middleware):
 
     def before_declare_actor(self, broker: Broker, actor: dramatiq.Actor[Any, Any]) -> None:
         check_encoder()
+        mend_warning()
         self._take_place(broker)
 
     def after_declare_actor(self, broker: Broker, actor: dramatiq.Actor[Any, Any]) -> None:
