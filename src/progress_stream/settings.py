@@ -96,13 +96,15 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = Field(None, description="HS256 secret, 32 bytes or more")
     jwks: str | None = Field(None, description="a JWK Set: a file, or an https URL")
     jwt_issuer: str | None = Field(
-        None, description="the `iss` that tokens must have; with no JWKS its keys are discovered"
+        None,
+        min_length=1,
+        description="the `iss` that tokens must have; with no JWKS its keys are discovered",
     )
-    jwt_audience: str | None = Field(None, description="the `aud` that tokens must have")
+    jwt_audience: str | None = Field(None, min_length=1, description="the `aud` that tokens must have")
     jwt_algorithms: Names = Field(
         (), description="algorithms that may pass; by the kind of key where none is given"
     )
-    owner_claim: str = Field("sub", description="the claim that names the owner")
+    owner_claim: str = Field("sub", min_length=1, description="the claim that names the owner")
 
     oidc_issuer: str | None = Field(
         None, description="an OpenID Connect provider at which people sign in to the page"
@@ -280,7 +282,7 @@ def _next_database(url: str) -> str:
 
 
 #: How pydantic begins to say what it would have taken.
-_PYDANTIC_ALLOWS: Final = "Input should be "
+_PYDANTIC_ALLOWS: Final = re.compile("Input should be |String should have ")
 
 
 def load(**overrides: Any) -> Settings:
@@ -291,8 +293,8 @@ def load(**overrides: Any) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else PREFIX.rstrip("_")
         fault, _, allowed = first["msg"].removeprefix("Value error, ").partition("; allowed: ")
-        if fault.startswith(_PYDANTIC_ALLOWS):
-            fault, allowed = "is not usable", fault.removeprefix(_PYDANTIC_ALLOWS).partition(", unable to")[0]
+        if said := _PYDANTIC_ALLOWS.match(fault):
+            fault, allowed = "is not usable", fault[said.end() :].partition(", unable to")[0]
         raise InvalidSetting(name, fault[:1].lower() + fault[1:], allowed) from None
     _ = settings.effective_broker_url
     return settings

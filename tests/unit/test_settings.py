@@ -17,15 +17,14 @@ WRONG: dict[str, Any] = {
     "replica_wait_ms": -1, "jwt_secret": "too short to be one", "jwt_algorithms": "none", "streaming": "perhaps", "poll_seconds": 0,
     "cors_origins": "example.org", "admin_port": 65_536, "oidc_issuer": "http://elsewhere.example",
     "oidc_scopes": "jobs:everything", "oidc_admin_claim": "groups", "session_seconds": 0,
+    # An empty one would refuse every token.
+    "jwt_issuer": "", "jwt_audience": "", "owner_claim": "",
 }  # fmt: skip
 #: Any text will do, as far as can be seen before it is used.
 FREE = {
     "data",
     "files_url",
     "jwks",
-    "jwt_issuer",
-    "jwt_audience",
-    "owner_claim",
     "oidc_client_id",
     "oidc_client_secret",
 }
