@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,40 @@ def test_replica_wait_ms_waits_for_a_replica_and_no_longer(
 
     assert "succeeded" == state["state"]
     assert 2 == waits["calls"]
+
+
+@pytest.mark.contract("STALLED_SECONDS")
+def test_a_silent_job_gives_three_signs_within_the_shortest_stalled_seconds(
+    settings: Settings, broker_url: str
+) -> None:
+    """Or a worker that is well would be called stalled between two of them."""
+    stack = Stack(settings.model_copy(update={"stalled_seconds": 1}), broker_url)
+    over = threading.Event()
+
+    @stack.actor()
+    def think() -> None:
+        over.wait(60)
+
+    job = think.send().message_id
+    stack.work()
+    signs: set[str] = set()
+
+    def seen() -> bool:
+        signs.add(stack.state(job).get("seen_at", ""))
+        return len(signs) > 5
+
+    try:
+        until(lambda: stack.state(job)["state"] == "running")
+        began = time.monotonic()
+        until(seen)
+        took = time.monotonic() - began
+    finally:
+        over.set()
+    stack.ended(job)
+    stack.stop()
+
+    # A sign each five seconds would have taken twenty.
+    assert took < 10
 
 
 @pytest.mark.contract("ABANDONED_SECONDS")

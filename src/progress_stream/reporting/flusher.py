@@ -30,7 +30,7 @@ from .buffer import Rates
 from .link import PAUSE_SECONDS, Link
 from .losses import Losses
 from .run import Run
-from .sender import SIGN_SECONDS, Sender, next_look
+from .sender import SIGN_SECONDS, Sender
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ class Flusher:
         if run.silent or run.worn or (run.closed and run.drained.is_set()):
             self._forget(run)
         else:
-            run.look_again(next_look(run, time.monotonic()))
+            run.look_again(self._sender.next_look(run, time.monotonic()))
 
     def _answer(self, answer: Answer[Any]) -> None:
         try:

@@ -24,7 +24,7 @@ from .run import Run
 
 log = logging.getLogger(__name__)
 
-#: A running job's sign of life: three are missed before it is `stalled`.
+#: A running job's sign of life, at the longest: three are missed before it is `stalled`.
 SIGN_SECONDS: Final = 5.0
 #: Between two words to an owner's list that a running job has moved on.
 TELL_SECONDS: Final = 0.25
@@ -39,6 +39,7 @@ class Sender:
         self._losses = losses
         self._settings = settings
         self._tally = tally
+        self._sign_seconds = min(SIGN_SECONDS, settings.stalled_seconds / 3)
 
     def serve(self, run: Run) -> None:
         """All that is due of it."""
@@ -53,10 +54,22 @@ class Sender:
             batch = run.take(time.monotonic())
         if run.outcome is not None and not run.silent and run.attempt is not None:
             self._release(run, run.outcome)
-        if run.is_open and now - run.signed_at >= SIGN_SECONDS:
+        if run.is_open and now - run.signed_at >= self._sign_seconds:
             self._append(run, None)
         if (run.untold or run.parent_untold) and not run.silent and now - run.told_at >= TELL_SECONDS:
             self._tell(run, None)
+
+    def next_look(self, run: Run, now: float) -> float:
+        """When there is something to send of an open run that was just served, of `time.monotonic`, as far as is known."""
+        if run.closed and run.drained.is_set():
+            return now
+        due = run.due(now)
+        times = [run.signed_at + self._sign_seconds, now + SIGN_SECONDS if due is None else due]
+        if run.untold or run.parent_untold:
+            times.append(run.told_at + TELL_SECONDS)
+        if run.outcome is not None:
+            times.append(now)
+        return min(times)
 
     def create(
         self, header: Header, *, confirmed: bool, arguments: bytes = b"", trace: dict[str, str] | None = None
@@ -303,16 +316,3 @@ def _becomes(batch: Batch) -> str | None:
     """The status that the job has with this batch; None: the same as before."""
     types = (type for type, _ in reversed(batch.lines))
     return next((type for type in types if type == "retrying" or type in TERMINAL), None)
-
-
-def next_look(run: Run, now: float) -> float:
-    """When there is something to send of an open run that was just served, of `time.monotonic`, as far as is known."""
-    if run.closed and run.drained.is_set():
-        return now
-    due = run.due(now)
-    times = [run.signed_at + SIGN_SECONDS, now + SIGN_SECONDS if due is None else due]
-    if run.untold or run.parent_untold:
-        times.append(run.told_at + TELL_SECONDS)
-    if run.outcome is not None:
-        times.append(now)
-    return min(times)
