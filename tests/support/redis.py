@@ -231,15 +231,15 @@ def free_port() -> int:
         return port
 
 
-def make_certificate(folder: Path) -> None:
+def make_certificate(folder: Path, name: str = "127.0.0.1") -> None:
     """`server.crt` and `server.key` for 127.0.0.1: its own authority, for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=2))
