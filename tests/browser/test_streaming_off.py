@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from tests.conftest import BROKER_DB, STORE_DB
 from tests.support.redis import RedisServer
 from tests.support.server import SECRET, Attempt, Site, serving
 from tests.support.switch import Switch
+from tests.support.waiting import until as wait_until
 
 #: Each waits for many polls.
 pytestmark = pytest.mark.slow
@@ -33,6 +35,15 @@ TO_FIRST_POLL = """(() => {
   const ended = asked.filter((one) => one.startTime <= window.offAt && one.responseEnd >= window.offAt);
   return polls.length && ended.length ? polls[0].startTime - Math.max(...ended.map((one) => one.responseEnd)) : null;
 })()"""
+
+
+#: How often a page that polls asks whether there are streams again: `docs/operations.md`.
+LOOK_SECONDS = 30
+#: How often it did since it was told that there are none.
+LOOKS = """performance.getEntriesByType("resource")
+  .filter(({ name, startTime }) => /\\/config\\.json$/.test(name) && startTime > window.offAt).length"""
+#: That time goes by for the page.
+LATER = f"(() => {{ const now = Date.now; Date.now = () => now() + {1000 * LOOK_SECONDS}; }})()"
 
 
 @pytest.fixture
@@ -76,6 +87,11 @@ def report(job: Attempt, page: Page, done: int) -> None:
     expect(page.locator("#count")).to_contain_text(f"{done} of 9", timeout=20_000)
 
 
+def until_on(address: Switch) -> None:
+    """The server has heard that there are streams again."""
+    wait_until(lambda: httpx.get(f"http://127.0.0.1:{address.port}/config.json").json()["streaming"])
+
+
 @pytest.mark.parametrize("switched", [switched_by_command, switched_by_setting])
 def test_a_page_polls_within_a_poll_interval_and_streams_again(
     page: Page, settings: Settings, address: Switch, redis_server: RedisServer,
@@ -103,6 +119,9 @@ def test_a_page_polls_within_a_poll_interval_and_streams_again(
                 report(job, page, done)
             until(page, f"{TO_FIRST_POLL} !== null")
             gap = page.evaluate(TO_FIRST_POLL)
+            looks, looked = page.evaluate(LOOKS), time.monotonic() - began
+        until_on(address)
+        page.evaluate(LATER)
         expect(page.locator("#connection")).to_have_text("Live", timeout=20_000)
         report(job, page, 4)
         job.succeed()
@@ -112,3 +131,4 @@ def test_a_page_polls_within_a_poll_interval_and_streams_again(
     assert [1, 2, 3, 4] == page.evaluate("[...new Set(window.seen.done)].filter((done) => done)")
     assert gap < POLL_SECONDS * 1000
     assert took < HEARD_SECONDS + POLL_SECONDS
+    assert looks <= looked / LOOK_SECONDS

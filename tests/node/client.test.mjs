@@ -3,10 +3,12 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import test from "node:test";
 
 const FOLDER = new URL("../../web/client/", import.meta.url);
+const { configOf } = await import(new URL("config.js", FOLDER));
 const { Backoff } = await import(new URL("backoff.js", FOLDER));
 const { Modes } = await import(new URL("modes.js", FOLDER));
 const { earlier, follows, isBefore } = await import(new URL("position.js", FOLDER));
@@ -90,6 +92,35 @@ test("a server that gives no streams is polled until it gives them again", () =>
   modes.restored();
   assert.equal(modes.at(4_999), "polling");
   assert.equal(modes.at(5_000), "stream");
+});
+
+test("where streaming is switched off the server is asked again after half a minute, once for all that a page watches", async (t) => {
+  let asked = 0;
+  let streaming = false;
+  const server = createHttpServer((_, answer) => {
+    asked += 1;
+    answer.end(JSON.stringify({ streaming }));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const config = configOf({ url: (path) => new URL(path, `http://127.0.0.1:${server.address().port}`) });
+  const { signal } = new AbortController();
+  const looks = () => Promise.all([config.givesStreams(signal), config.givesStreams(signal)]);
+  t.mock.timers.enable({ apis: ["Date"], now: 0 });
+
+  config.switchedOff();
+  t.mock.timers.tick(29_999);
+  assert.deepEqual(await looks(), [false, false]);
+  assert.equal(asked, 0);
+  t.mock.timers.tick(1);
+  assert.deepEqual(await looks(), [false, false]);
+  assert.equal(asked, 1);
+  streaming = true;
+  assert.deepEqual(await looks(), [false, false]);
+  t.mock.timers.tick(30_000);
+  await looks();
+  assert.equal(await config.givesStreams(signal), true);
+  assert.equal(asked, 2);
 });
 
 const state = (n, more = {}) => ({ id: "j", state: "running", done: n, total: 10, steps: [], last_event_id: `7-${n}`, ...more });

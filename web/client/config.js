@@ -1,7 +1,10 @@
-// What the server says to every page: whether it streams, how often to poll and how often it gives a sign of life. Asked once a page.
+// What the server says to every page: whether it streams, how often to poll and how often it gives a sign of life. Asked once a page,
+// and now and then by one that polls because streaming is switched off.
 
 /** A page does not wait for it any longer. */
 const LOAD_MS = 3_000;
+/** How long the word that there are no streams is taken for true: a page that polls is back on streams so long after they are. */
+const LOOK_MS = 30_000;
 
 const known = new Map();
 
@@ -15,6 +18,7 @@ export function configOf(http) {
 export class Config {
   #url;
   #asked = null;
+  #toldAt = -Infinity;
   streaming = true;
   pollMs = 2_000;
   heartbeatMs = 15_000;
@@ -31,8 +35,21 @@ export class Config {
     return this.#asked;
   }
 
+  /** A stream was refused because streaming is switched off. */
+  switchedOff() {
+    this.streaming = false;
+    this.#toldAt = Date.now();
+  }
+
+  /** Whether streams are given, asked again where that was told too long ago: once for all that a page watches. Raises as `refresh`. */
+  async givesStreams(signal) {
+    if (Date.now() - this.#toldAt >= LOOK_MS) await this.refresh(signal);
+    return this.streaming;
+  }
+
   /** Asked again now. Raises where there is no answer. */
   async refresh(signal) {
+    this.#toldAt = Date.now();
     const answer = await fetch(this.#url, { credentials: "include", cache: "no-store", signal });
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     const { streaming = true, poll_seconds: poll, heartbeat_seconds: heartbeat } = await answer.json();

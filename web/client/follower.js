@@ -12,8 +12,6 @@ const WAIT_SECONDS = 25;
 const GATHER_MS = 200;
 /** Long-polls that failed in a row before the stream is tried again. */
 const FAILED_POLLS = 2;
-/** Polls after which it is asked whether streams are given again. */
-const POLLS_A_LOOK = 3;
 /** Without a slot for a connection of its own a topic is polled for so long. */
 const SLOTLESS_MS = 10_000;
 /** A stream that was silent for so many heartbeats when its tab wakes is made anew. */
@@ -32,7 +30,6 @@ export class Follower {
   #nap = null;
   #attempt = null;
   #heardAt = 0;
-  #polls = 0;
   #failedPolls = 0;
   #releaseSlot = null;
 
@@ -100,7 +97,7 @@ export class Follower {
 
   #failed(error) {
     if (this.#modes.mode === "long-poll" && ++this.#failedPolls >= FAILED_POLLS) this.#modes = new Modes();
-    if (error.off) this.#modes.refused(Date.now(), null);
+    if (error.off) this.#switchedOff();
     else if (error.limit) this.#modes.refused(Date.now(), error.told || SLOTLESS_MS);
     if (error.off || error.limit) return 0;
     this.#tell.status(globalThis.navigator?.onLine === false ? "offline" : "reconnecting");
@@ -202,8 +199,14 @@ export class Follower {
       this.#tell.status("busy", { reason });
       return 1_000 * seconds;
     }
-    this.#modes.refused(Date.now(), off ? null : 1_000 * seconds);
+    if (off) this.#switchedOff();
+    else this.#modes.refused(Date.now(), 1_000 * seconds);
     return 0;
+  }
+
+  #switchedOff() {
+    this.#config.switchedOff();
+    this.#modes.refused(Date.now(), null);
   }
 
   // -- without it
@@ -213,10 +216,7 @@ export class Follower {
     const left = this.#modes.left(Date.now());
     const wait = polling ? 0 : Math.min(WAIT_SECONDS, Math.ceil((left ?? Infinity) / 1_000));
     const signal = this.#begin();
-    if (polling && this.#modes.off && this.#polls++ % POLLS_A_LOOK === 0) {
-      await this.#config.refresh(signal);
-      if (this.#config.streaming) return void this.#modes.restored();
-    }
+    if (polling && this.#modes.off && (await this.#config.givesStreams(signal))) return void this.#modes.restored();
     this.#tell.status(mode);
     const found = await this.#topic.ask(this.#http, wait, signal);
     this.#heardAt = Date.now();
