@@ -16,6 +16,7 @@ from progress_stream.settings import load
 from progress_stream.store.connect import sync_client
 from progress_stream.store.sync import SyncStore
 from tests.support.redis import RedisServer
+from tests.support.tied import tied
 
 #: What `progress-stream serve` prints before its address.
 LISTENING = "progress-stream: listening on "
@@ -30,7 +31,7 @@ class Program:
     def __init__(self, *arguments: str, ready: str, env: Mapping[str, str] | None = None) -> None:
         program = Path(sys.executable).parent / "progress-stream"
         self._process = subprocess.Popen(
-            [str(program), *arguments],
+            [*tied(), str(program), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

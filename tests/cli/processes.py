@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from tests.support.tied import tied
+
 T = TypeVar("T")
 
 COMMAND = [sys.executable, "-m", "progress_stream.cli.main"]
@@ -102,7 +104,7 @@ class Running:
         self.err = self.out.with_name(self.out.name.replace("out", "err"))
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments],
+                [*tied(), *COMMAND, *arguments],
                 cwd=cwd,
                 env=environment(**(env or {})),
                 stdin=subprocess.DEVNULL,
@@ -259,7 +261,7 @@ def in_a_terminal(*arguments: str, env: Mapping[str, str], columns: int = 100) -
     """One command with a terminal as its output, to its end: its exit status, and what it wrote there."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*tied(), *COMMAND, *arguments],
         env=environment(**env, TERM="xterm", COLUMNS=str(columns)),
         stdout=theirs,
         stderr=theirs,

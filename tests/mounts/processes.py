@@ -15,6 +15,8 @@ from typing import Final
 
 import httpx
 
+from tests.support.tied import tied
+
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_SECONDS: Final = 30.0
 
@@ -42,7 +44,7 @@ class Process:
         command = [part.format(port=port) for part in SERVERS[server]]
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, *command, f"tests.mounts.hosts:{host}"],
+                [*tied(), sys.executable, *command, f"tests.mounts.hosts:{host}"],
                 cwd=ROOT, env=os.environ | dict(env), stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:

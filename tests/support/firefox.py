@@ -18,6 +18,8 @@ from typing import Any, Self
 
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.tied import tied
+
 START_SECONDS = 60
 END_SECONDS = 20
 ANSWER_SECONDS = 60
@@ -68,6 +70,7 @@ class Firefox:
         self._ready = threading.Event()
         self._process = subprocess.Popen(
             [
+                *tied(),
                 executable,
                 "--headless",
                 "--no-remote",

@@ -1,4 +1,7 @@
-"""A private RabbitMQ for tests: ports, folders, a cookie and a port mapper of its own, on loopback alone."""
+"""A private RabbitMQ for tests: ports, folders, a cookie and a port mapper of its own, on loopback alone.
+
+Both run under the package's own guard, so that neither outlives a test run that was killed.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from progress_stream.store.embedded import Guarded
 from tests.support import lacking
 from tests.support.loopback import free_port
 
@@ -35,7 +38,7 @@ class RabbitServer:
             lacking("rabbitmq-server")
         self._folder = folder
         self.port = free_port()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Guarded] = []
 
     @property
     def url(self) -> str:
@@ -60,8 +63,9 @@ class RabbitServer:
     def __exit__(self, *_: object) -> None:
         for process in reversed(self._processes):
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                if process.running:
+                    os.killpg(os.getpgid(process.pid), signal.SIGKILL)
+            process.stop()
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
@@ -80,18 +84,14 @@ class RabbitServer:
         }
 
     def _start(self, command: list[str], env: dict[str, str]) -> None:
-        with (self._folder / "out").open("ab") as out:
-            self._processes.append(
-                subprocess.Popen(
-                    command, env=env, cwd=self._folder, stdout=out, stderr=out, start_new_session=True
-                )
-            )
+        log = self._folder / f"out{len(self._processes)}"
+        self._processes.append(Guarded(command, folder=self._folder, log=log, env=env))
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            if time.monotonic() > deadline or self._processes[-1].poll() is not None:
-                raise RuntimeError(f"RabbitMQ did not start: {(self._folder / 'out').read_text()[-2000:]}")
+            if time.monotonic() > deadline or not self._processes[-1].running:
+                raise RuntimeError(f"RabbitMQ did not start: {self._processes[-1].last_words(20)}")
             time.sleep(0.1)
 
     def _answers(self) -> bool:

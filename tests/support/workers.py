@@ -1,22 +1,26 @@
-"""Dramatiq's worker processes, to be killed, stopped and continued. What they run is `tests.worker.actors`."""
+"""Dramatiq's worker processes, to be killed, stopped and continued. What they run is `tests.worker.actors`.
+
+Each is under the package's own guard, so that none outlives a test run that was killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from progress_stream.settings import Settings
+from progress_stream.store.embedded import Guarded
+from tests.cli.processes import descendants
 
 
 class Workers:
     """Processes of their own, each with a log in the folder."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[Guarded] = []
         self._settings = settings
         self._folder = folder
 
@@ -35,20 +39,23 @@ class Workers:
         command = [
             sys.executable, "-m", "dramatiq", program, "--processes", "1", "--threads", str(threads), "--path", root,
         ]  # fmt: skip
-        with log.open("wb") as target:
-            process = subprocess.Popen(
-                command, env=env, cwd=root, stdout=target, stderr=target, start_new_session=True
-            )
-        self.started.append(process)
+        self.started.append(Guarded(command, folder=root, log=log, env=env))
         return log
 
-    def signal(self, process: subprocess.Popen[bytes], what: signal.Signals) -> None:
-        """To the whole group: the worker and the process that started it."""
+    def signal(self, process: Guarded, what: signal.Signals) -> None:
+        """To the worker and the process that started it; of all but SIGKILL the guard hears nothing."""
+        if not process.running:
+            # Its pid may be somebody else's by now.
+            return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, what)
+            if what == signal.SIGKILL:
+                os.killpg(os.getpgid(process.pid), what)
+                return
+            for pid in (process.pid, *(pid for pid, _ in descendants(process.pid))):
+                os.kill(pid, what)
 
     def end(self) -> None:
         """All of them, the stopped ones too."""
         for process in self.started:
             self.signal(process, signal.SIGKILL)
-            process.wait()
+            process.stop()

@@ -118,7 +118,7 @@ def test_a_worker_that_ends_in_good_order_has_said_everything(
     workers.start()
     pid_of(eyes, job, 1)
     os.kill(workers.started[0].pid, signal.SIGTERM)
-    workers.started[0].wait(30)
+    until(lambda: not workers.started[0].running, 30)
     time.sleep(0.1)
 
     assert "succeeded" == eyes.state(job)["state"]
