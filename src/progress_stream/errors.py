@@ -14,7 +14,8 @@ ProgressStreamError
 │   ├── SequenceHole
 │   └── StoreUnavailable
 │       ├── AccountRefused
-│       └── UnknownForm
+│       ├── UnknownForm
+│       └── NotAPrimary
 ├── AccessError
 │   ├── NotAuthenticated
 │   │   └── TokenExpired
@@ -26,7 +27,6 @@ ProgressStreamError
 │   ├── NotRepeatable
 │   └── FileGone
 ├── TooLarge
-├── NotAPrimary (also a StoreError)
 └── ForkedHandle
 """
 
