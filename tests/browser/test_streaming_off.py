@@ -38,7 +38,7 @@ TO_FIRST_POLL = """(() => {
 
 
 #: How often a page that polls asks whether there are streams again: `docs/operations.md`.
-LOOK_SECONDS = 30
+LOOK_SECONDS = 10
 #: How often it did since it was told that there are none.
 LOOKS = """performance.getEntriesByType("resource")
   .filter(({ name, startTime }) => /\\/config\\.json$/.test(name) && startTime > window.offAt).length"""

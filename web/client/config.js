@@ -4,7 +4,7 @@
 /** A page does not wait for it any longer. */
 const LOAD_MS = 3_000;
 /** How long the word that there are no streams is taken for true: a page that polls is back on streams so long after they are. */
-const LOOK_MS = 30_000;
+const LOOK_MS = 10_000;
 
 const known = new Map();
 
