@@ -18,7 +18,8 @@ export function configOf(http) {
 export class Config {
   #url;
   #asked = null;
-  #toldAt = -Infinity;
+  #askedAt = 0;
+  /** Also false where a stream was refused because streaming is switched off. */
   streaming = true;
   pollMs = 2_000;
   heartbeatMs = 15_000;
@@ -29,27 +30,21 @@ export class Config {
 
   /** Once for a page; a server that cannot say it has the defaults. */
   load() {
-    this.#asked ??= this.refresh(AbortSignal.timeout(LOAD_MS)).catch(() => {
+    this.#asked ??= this.#refresh(AbortSignal.timeout(LOAD_MS)).catch(() => {
       this.#asked = null;
     });
     return this.#asked;
   }
 
-  /** A stream was refused because streaming is switched off. */
-  switchedOff() {
-    this.streaming = false;
-    this.#toldAt = Date.now();
-  }
-
-  /** Whether streams are given, asked again where that was told too long ago: once for all that a page watches. Raises as `refresh`. */
-  async givesStreams(signal) {
-    if (Date.now() - this.#toldAt >= LOOK_MS) await this.refresh(signal);
+  /** Whether streams are given; asked again where that is long ago, once for all that a page watches. Raises without an answer. */
+  async streams(signal) {
+    if (Date.now() - this.#askedAt >= LOOK_MS) await this.#refresh(signal);
     return this.streaming;
   }
 
-  /** Asked again now. Raises where there is no answer. */
-  async refresh(signal) {
-    this.#toldAt = Date.now();
+  /** Asked now. */
+  async #refresh(signal) {
+    this.#askedAt = Date.now();
     const answer = await fetch(this.#url, { credentials: "include", cache: "no-store", signal });
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     const { streaming = true, poll_seconds: poll, heartbeat_seconds: heartbeat } = await answer.json();

@@ -97,9 +97,7 @@ export class Follower {
 
   #failed(error) {
     if (this.#modes.mode === "long-poll" && ++this.#failedPolls >= FAILED_POLLS) this.#modes = new Modes();
-    if (error.off) this.#switchedOff();
-    else if (error.limit) this.#modes.refused(Date.now(), error.told || SLOTLESS_MS);
-    if (error.off || error.limit) return 0;
+    if (error.off || error.limit) return this.#refused(error.off, error.told || SLOTLESS_MS);
     this.#tell.status(globalThis.navigator?.onLine === false ? "offline" : "reconnecting");
     return this.#backoff.next(error.told ?? 0);
   }
@@ -199,14 +197,14 @@ export class Follower {
       this.#tell.status("busy", { reason });
       return 1_000 * seconds;
     }
-    if (off) this.#switchedOff();
-    else this.#modes.refused(Date.now(), 1_000 * seconds);
-    return 0;
+    return this.#refused(off, 1_000 * seconds);
   }
 
-  #switchedOff() {
-    this.#config.switchedOff();
-    this.#modes.refused(Date.now(), null);
+  /** No streams for so long, or (`off`) until the server gives them again: polled at once. */
+  #refused(off, ms) {
+    if (off) this.#config.streaming = false;
+    this.#modes.refused(Date.now(), off ? null : ms);
+    return 0;
   }
 
   // -- without it
@@ -216,7 +214,7 @@ export class Follower {
     const left = this.#modes.left(Date.now());
     const wait = polling ? 0 : Math.min(WAIT_SECONDS, Math.ceil((left ?? Infinity) / 1_000));
     const signal = this.#begin();
-    if (polling && this.#modes.off && (await this.#config.givesStreams(signal))) return void this.#modes.restored();
+    if (polling && this.#modes.off && (await this.#config.streams(signal))) return void this.#modes.restored();
     this.#tell.status(mode);
     const found = await this.#topic.ask(this.#http, wait, signal);
     this.#heardAt = Date.now();
