@@ -112,6 +112,24 @@ def test_a_network_that_cuts_anywhere_loses_nothing(site: Site, proxy: Proxy, wa
     assert len(proxy.asked) > 3
 
 
+def test_an_interrupt_between_two_events_is_no_fault_of_the_loop(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Ctrl-C in the moment in which an event has come: nobody asks for the next, and no terminal is told of generators."""
+    running_job(site)
+
+    async def interrupted(events: AsyncIterator[WatchEvent]) -> None:
+        await anext(events)
+        raise InterruptedError
+
+    monkeypatch.setattr("progress_stream.client.watch._following", interrupted)
+    for _ in range(5):
+        with pytest.raises(InterruptedError):
+            next(watch_sync(site.url, "job-1", token=site.token()))
+
+    assert [] == [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+
+
 def test_a_proxy_that_keeps_streams_back_is_got_around(site: Site, proxy: Proxy) -> None:
     """After three seconds by long-polls, which pass; each event comes when it is made."""
     proxy.buffers = True

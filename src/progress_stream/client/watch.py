@@ -6,6 +6,7 @@ from the same loop, which runs in a thread of its own.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
 import time
@@ -75,12 +76,26 @@ def watch_sync(
 
 def _in_a_thread(events: AsyncGenerator[WatchEvent, None]) -> Generator[WatchEvent, None, None]:
     with anyio.from_thread.start_blocking_portal() as portal:
+        portal.call(_say_nothing_of_generators)
         try:
             while (event := portal.call(_following, events)) is not None:
                 yield event
         except GeneratorExit:
             portal.call(events.aclose)
             raise
+
+
+def _say_nothing_of_generators() -> None:
+    """Who is interrupted between two events leaves the HTTP client's generators to the end of the loop, which is ours alone.
+
+    It closes all of them at once, though one closes the other, and would tell of that with a traceback.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "asyncgen" not in context:
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(handle)
 
 
 async def _following(events: AsyncGenerator[WatchEvent, None]) -> WatchEvent | None:
