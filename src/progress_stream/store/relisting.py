@@ -39,23 +39,21 @@ class Relisting:
         self._store = store
         self._round: _Round | None = None
 
-    def go_on(self, seconds: float) -> int:
-        """Begin a round if a server may have lost something, and go on with it for about so long; how many jobs were put back.
+    def go_on(self, seconds: float) -> None:
+        """Begin a round if a server may have lost something, and go on with it for about so long.
 
         Raises StoreUnavailable, and goes on from there the next time.
         """
         if not self._store.is_sharded:
-            return 0
-        current = self._round or self._begun()
+            return
+        current = self._round = self._round or self._begun()
         if current is None:
-            return 0
-        self._round = current
-        before, until = current.put_back, time.monotonic() + seconds
+            return
+        until = time.monotonic() + seconds
         while current.left and time.monotonic() < until:
             self._step(current)
         if not current.left:
             self._finish(current)
-        return current.put_back - before
 
     def _begun(self) -> _Round | None:
         lists = self._store.commands.lists
