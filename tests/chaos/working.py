@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +17,11 @@ from dramatiq.brokers.redis import RedisBroker
 
 from progress_stream import ProgressMiddleware, broker_client
 from progress_stream.settings import Settings
-from tests.chaos.check import Entry
+from tests.chaos.check import Entry, against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import WebProcess
 from tests.chaos.history import History
 from tests.chaos.rounds import entries_in
-from tests.chaos.traffic import crowd
+from tests.chaos.traffic import OWN_TYPE, crowd
 from tests.support.server import SECRET
 from tests.support.workers import Workers
 from tests.worker.conftest import Eyes
@@ -131,3 +131,12 @@ def told(worked: list[Worked]) -> str:
         gaps = [len(seen.gaps) for seen in one.history.watchers]
         lines.append(f"    {one.state['state']}, {len(one.kept)} events kept, gaps told {gaps}")
     return "\n".join(lines)
+
+
+def judge(worked: list[Worked], losses: Iterable[int]) -> None:
+    """Each ended at its first attempt with all of its events, and each watcher was told of so many losses at most."""
+    for job, most in zip(worked, losses, strict=True):
+        assert ("succeeded", 1) == (job.state["state"], job.state["attempt"])
+        assert [] == out_of_attempt(job.kept, OWN_TYPE, EVENTS)
+        assert [] == faults_of(job.history, OWN_TYPE, EVENTS, gaps_allowed=most > 0)
+        assert [] == against_stream(job.history, job.kept, losses=most)

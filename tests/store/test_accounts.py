@@ -30,9 +30,7 @@ from progress_stream.store.connect import sync_client
 from progress_stream.store.keys import Keys
 from progress_stream.store.sync import SyncStore
 from tests.chaos import working
-from tests.chaos.check import against_stream, faults_of, out_of_attempt
 from tests.chaos.faults import WebProcess
-from tests.chaos.traffic import OWN_TYPE
 from tests.cli.processes import COMMAND
 from tests.support.cluster import Nodes, clustered
 from tests.support.redis import RedisServer, make_certificate, newer_program
@@ -354,11 +352,7 @@ def test_a_job_goes_on_over_a_primary_that_is_killed(
 
     with capsys.disabled():
         print(working.told(worked))
-    for job, hit in zip(worked, struck, strict=True):
-        assert ("succeeded", 1) == (job.state["state"], job.state["attempt"])
-        assert [] == out_of_attempt(job.kept, OWN_TYPE, working.EVENTS)
-        assert [] == faults_of(job.history, OWN_TYPE, working.EVENTS, gaps_allowed=hit)
-        assert [] == against_stream(job.history, job.kept, losses=int(hit))
+    working.judge(worked, map(int, struck))
     assert [] == refused(place, settings.namespace)
 
 
